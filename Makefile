@@ -1,0 +1,50 @@
+# The front door. The build itself is CMakeLists.txt and CMakePresets.json; every build lies in out/<preset>.
+export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
+# Tests start threads of their own: half as many tests at a time as there are CPUs.
+export CTEST_PARALLEL_LEVEL ?= $(shell echo $$((($$(nproc) + 1) / 2)))
+ifneq ($(shell command -v ninja),)
+export CMAKE_GENERATOR ?= Ninja
+endif
+PREFIX ?= /usr/local
+build = cmake --preset $(1) && cmake --build --preset $(1)
+suite = $(call build,$(1)) && $(2) ctest --preset $(1) --no-label-summary $(ARGS)
+# ThreadSanitizer of gcc 12 and clang 14 cannot place its shadow where the kernel scatters mappings very widely.
+no_aslr = $(shell setarch -R true 2>/dev/null && echo setarch -R)
+sources = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.cc')
+
+.PHONY: all release debug demo test bench asan tsan hard ucontext aarch64 fmt tidy install clean help
+all: release
+release debug: ## build
+	$(call build,$@)
+demo: ## build, and show what it can do
+	tools/deps.sh build demo
+	$(call build,release)
+	examples/demo.sh out/release
+test: ## build, and run the test suite (ARGS='-R name' picks tests)
+	tools/deps.sh build test
+	$(call suite,release)
+bench: ## build, and measure beside the peers
+	tools/deps.sh build bench
+	$(call build,release)
+	BUILD_DIR=out/release bench/run $(ARGS)
+asan hard ucontext: ## the suite with ASan and UBSan; with tiny limits; with ucontext instead of assembly
+	tools/deps.sh build test
+	$(call suite,$@)
+tsan: ## the suite with ThreadSanitizer
+	tools/deps.sh build test
+	$(call suite,tsan,$(no_aslr))
+aarch64: ## the suite for 64-bit ARM, by emulation
+	tools/deps.sh build aarch64
+	$(call suite,aarch64)
+fmt: ## format the C sources
+	clang-format -i $(sources)
+tidy: ## check the style; with clang-tidy where it is installed
+	tools/tidy.sh
+	$(call build,release)
+	! command -v clang-tidy > /dev/null || clang-tidy --quiet -p out/release $(wildcard src/*.c src/os/*.c)
+install: release ## install to PREFIX (default /usr/local); DESTDIR is honoured
+	cmake --install out/release --prefix $(PREFIX)
+clean: ## remove every build
+	rm -rf out
+help: ## this list
+	@sed -n 's/^\([a-z0-9 ]*\):[^#]*## /\1\t/p' Makefile | expand -t 24

@@ -1,0 +1,81 @@
+/* Every atomic access of the core, the order in its name, so that one file can be audited, searched, or replaced by a model.
+ *
+ * Orders: rlx (relaxed), acq, rel, ar (acquire and release), sc (sequentially consistent).
+ *
+ * The asymmetric fence. Two parties that each write one word and then read the other's must not both miss: that takes a full
+ * fence on both sides. Where one side is hot and the other rare, the hot side uses coir__fence_light, which costs nothing,
+ * and the rare side coir__fence_heavy, which makes every running thread of the process execute a full fence
+ * (membarrier(2), PRIVATE_EXPEDITED). Where the kernel has no membarrier, both are ordinary full fences. A light fence pairs
+ * only with a heavy one, never with another light one. (The idea: Dice, Huang, Yang, "Asymmetric Dekker
+ * Synchronization", 2001; C++ proposal P1202, 2018.) */
+#ifndef COIR_SRC_ATOMIC_H
+#define COIR_SRC_ATOMIC_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define atm_load_rlx(p) atomic_load_explicit((p), memory_order_relaxed)
+#define atm_load_acq(p) atomic_load_explicit((p), memory_order_acquire)
+#define atm_load_sc(p) atomic_load_explicit((p), memory_order_seq_cst)
+#define atm_store_rlx(p, v) atomic_store_explicit((p), (v), memory_order_relaxed)
+#define atm_store_rel(p, v) atomic_store_explicit((p), (v), memory_order_release)
+#define atm_store_sc(p, v) atomic_store_explicit((p), (v), memory_order_seq_cst)
+#define atm_xchg_ar(p, v) atomic_exchange_explicit((p), (v), memory_order_acq_rel)
+#define atm_xchg_sc(p, v) atomic_exchange_explicit((p), (v), memory_order_seq_cst)
+#define atm_add_rlx(p, v) atomic_fetch_add_explicit((p), (v), memory_order_relaxed)
+#define atm_add_sc(p, v) atomic_fetch_add_explicit((p), (v), memory_order_seq_cst)
+#define atm_sub_sc(p, v) atomic_fetch_sub_explicit((p), (v), memory_order_seq_cst)
+#define atm_sub_rel(p, v) atomic_fetch_sub_explicit((p), (v), memory_order_release)
+#define atm_or_sc(p, v) atomic_fetch_or_explicit((p), (v), memory_order_seq_cst)
+#define atm_and_sc(p, v) atomic_fetch_and_explicit((p), (v), memory_order_seq_cst)
+/* Strong compare-and-swap; on failure *expected holds what was found. */
+#define atm_cas_ar(p, expected, v) \
+  atomic_compare_exchange_strong_explicit((p), (expected), (v), memory_order_acq_rel, memory_order_acquire)
+#define atm_cas_sc(p, expected, v) \
+  atomic_compare_exchange_strong_explicit((p), (expected), (v), memory_order_seq_cst, memory_order_seq_cst)
+
+/* A counter with one writer: a plain increment that others may read. */
+#define atm_bump(p, n) atm_store_rlx((p), atm_load_rlx(p) + (n))
+
+#define COIR_LIKELY(x) __builtin_expect(!!(x), 1)
+#define COIR_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+/* True once membarrier is registered for this process; constant after the first runtime exists. Set in os/linux.c. */
+extern bool coir__fence_asymmetric;
+
+static inline void coir__fence_light(void) {
+  if (COIR_LIKELY(coir__fence_asymmetric)) atomic_signal_fence(memory_order_seq_cst);
+  else atomic_thread_fence(memory_order_seq_cst);
+}
+
+/* Pairs with every coir__fence_light of this process that guards the same words. Costs a system call: 0.3 to 2 us. */
+void coir__fence_heavy(void);
+
+static inline void coir__pause(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+/* A lock for a few instructions. Never held across a switch, a system call that can block, or a call of user code. */
+struct coir__lock {
+  _Atomic(uint32_t) held;
+};
+
+void coir__lock_slow(struct coir__lock *lock);
+
+static inline bool coir__lock_try(struct coir__lock *lock) {
+  uint32_t free = 0;
+  return atm_cas_ar(&lock->held, &free, 1);
+}
+
+static inline void coir__lock(struct coir__lock *lock) {
+  if (COIR_UNLIKELY(!coir__lock_try(lock))) coir__lock_slow(lock);
+}
+
+static inline void coir__unlock(struct coir__lock *lock) { atm_store_rel(&lock->held, 0); }
+
+#endif

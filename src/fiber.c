@@ -1,0 +1,605 @@
+/* Fibers: spawning, switching, ending, joining.
+ *
+ * Switching. The fiber that gives up its worker picks the next one and switches straight to it; the thread's own stack runs
+ * only when there is nothing to pick, or when it is time to look around (worker.c). What must happen to the former fiber once
+ * it is off its stack (queue it, commit its wait, recycle its stack) is noted in worker.prev and worker.after, and done by
+ * whoever arrives. The worker travels in a register with the switch, so that arriving asks no thread-local.
+ *
+ * Ending. A stack is bound when a fiber first runs. A fiber that ends hands its stack, still warm, to the next new fiber: the
+ * stack is restarted in place and nothing is switched. So fibers that never wait share one stack.
+ *
+ * Counting. Each worker counts the fibers that were spawned and that ended on it; nobody adds up until somebody must know.
+ * coir__live reads all the ended counts first and the spawned counts after: a fiber is counted as spawned before it can be
+ * counted as ended, and both only grow, so if the sums are equal no fiber lived at the moment between the two readings.
+ * With nobody left to spawn, none lives after it.
+ *
+ * Who frees a descriptor: the end of the fiber if it is detached, else whoever joins or detaches it. `ended` is written under
+ * exit.lock, and giving that lock back is the last that the end of a fiber does to the descriptor; so who wants to free it
+ * takes care that the lock is free (wait_for_end). */
+#include <string.h>
+
+#include "runq.h"
+
+#if defined(COIR_ASAN)
+#include <sanitizer/common_interface_defs.h>
+#endif
+#if defined(COIR_TSAN)
+#include <sanitizer/tsan_interface.h>
+#endif
+
+/* ---- Switching -------------------------------------------------------------------------------------------------------- */
+
+/* What a switch goes to: a fiber that stopped, a fiber that is new, or the thread's own stack (fiber NULL). In sanitizer
+ * builds every switch is announced; their state travels with the stack that stops. */
+#if defined(COIR_SANITIZED)
+static void announce(struct coir__worker *w, struct coir_fiber *to, bool dying, void **fake) {
+  (void)w, (void)to, (void)dying, (void)fake;
+#if defined(COIR_ASAN)
+  const void *low = to ? to->stack->low : w->thread->asan_low;
+  size_t bytes = to ? (size_t)(to->stack->top - to->stack->low) : w->thread->asan_bytes;
+  __sanitizer_start_switch_fiber(dying ? NULL : fake, low, bytes);
+#endif
+#if defined(COIR_TSAN)
+  __tsan_switch_to_fiber(to ? to->stack->tsan : w->thread->tsan, 0);
+#endif
+}
+#define ANNOUNCE(w, to, dying, fake) announce(w, to, dying, fake)
+#if defined(COIR_ASAN)
+#define ARRIVED(fake) __sanitizer_finish_switch_fiber(fake, NULL, NULL)
+#else
+#define ARRIVED(fake) ((void)(fake))
+#endif
+#else
+#define ANNOUNCE(w, to, dying, fake) ((void)0)
+#define ARRIVED(fake) ((void)0)
+#endif
+
+void coir__switch_prepare_thread(struct coir__thread *t) {
+  (void)t;
+#if defined(COIR_ASAN)
+  coir__os_stack_bounds(&t->asan_low, &t->asan_bytes);
+#endif
+#if defined(COIR_TSAN)
+  t->tsan = __tsan_get_current_fiber();
+#endif
+}
+
+static void fiber_main(void *worker);
+
+/* Queues a fiber that is ready behind the others of its kind. */
+static void requeue_special(struct coir__worker *w, struct coir_fiber *f) {
+  if (f->flags & COIR__FIBER_BOUND) {
+    coir__runq_push_bound(w, f);
+  } else if (f->flags & COIR__FIBER_LANED) {
+    int8_t priority = f->priority; /* once it is in the lane, it may run and be gone */
+    coir__lane_put(w->rt, f);
+    if (priority > 0) coir__idle_attention(w->rt);
+  } else if (f->flags & COIR__FIBER_MIGRATE) {
+    struct coir__worker *other = w->rt->workers[(w->index + 1) % (uint32_t)w->rt->worker_count];
+    coir__inbox_send(other, f);
+    coir__idle_wake(other);
+  } else {
+    coir__runq_push(w, f);
+  }
+}
+
+static inline void requeue(struct coir__worker *w, struct coir_fiber *f) {
+  if (COIR_LIKELY(!f->flags)) coir__runq_push(w, f);
+  else requeue_special(w, f);
+}
+
+static void recycle(struct coir__worker *w) {
+  struct coir__stack *s = w->dead;
+  w->dead = NULL;
+#if defined(COIR_TSAN)
+  __tsan_destroy_fiber(s->tsan);
+  s->tsan = NULL;
+#endif
+  coir__stack_give(w, s);
+}
+
+/* First thing on every arrival: what is left to do for the fiber that was switched away from. */
+static inline void arrive(struct coir__worker *w) {
+  switch (w->after) {
+  case COIR__AFTER_YIELD: requeue(w, w->prev); break;
+  case COIR__AFTER_PARK: coir__wait_commit(w->prev); break;
+  case COIR__AFTER_EXIT: recycle(w); break;
+  default: break;
+  }
+}
+
+/* Takes what runs next. NULL: nothing, or it is time to look around. */
+static inline struct coir_fiber *pick(struct coir__worker *w) {
+  if (COIR_UNLIKELY(w->tick == 0 || atm_load_rlx(&w->attention))) return NULL;
+  w->tick--;
+  return coir__runq_pop(w);
+}
+
+static inline void set_current(struct coir__worker *w, struct coir_fiber *f) {
+  w->current = f;
+  f->worker = (int16_t)w->index;
+}
+
+/* Binds a stack to a new fiber. False: memory is short. */
+static bool bind_stack(struct coir__worker *w, struct coir_fiber *f) {
+  struct coir__stack *s = coir__stack_take(w, (int)f->stack_class);
+  if (!s) return false;
+  f->stack = s;
+  s->fiber = f;
+  if (!s->is_guarded) f->flags |= COIR__FIBER_CANARY;
+#if defined(COIR_TSAN)
+  s->tsan = __tsan_create_fiber(0);
+#endif
+  return true;
+}
+
+/* Leaves the calling stack, whose context goes to *save, for `f`, or for the thread's own stack when it is NULL. Returns the
+ * worker on which the caller goes on. */
+static inline struct coir__worker *go(struct coir__worker *w, void **save, struct coir_fiber *f, bool dying) {
+  void *fake = NULL;
+  (void)fake, (void)dying;
+  if (COIR_LIKELY(f && f->sp)) {
+    set_current(w, f);
+    ANNOUNCE(w, f, dying, &fake);
+    w = coir__ctx_switch(save, f->sp, w);
+  } else if (f && bind_stack(w, f)) {
+    set_current(w, f);
+    ANNOUNCE(w, f, dying, &fake);
+    w = coir__ctx_start(save, f->stack->top, fiber_main, w);
+  } else {
+    if (f) coir__lane_put(w->rt, f);
+    w->current = NULL;
+    ANNOUNCE(w, NULL, dying, &fake);
+    w = coir__ctx_switch(save, w->thread->idle_sp, w);
+  }
+  ARRIVED(fake);
+  return w;
+}
+
+/* Suspends the calling fiber in favour of `next`. */
+static inline void suspend(struct coir__worker *w, struct coir_fiber *next, enum coir__after after) {
+  struct coir_fiber *self = w->current;
+  if (COIR_UNLIKELY(self->flags & COIR__FIBER_CANARY)) coir__stack_check(self->stack, __builtin_frame_address(0));
+  self->err = *w->errno_location;
+  w->prev = self;
+  w->after = after;
+  w = go(w, &self->sp, next, false);
+  arrive(w);
+  *w->errno_location = self->err;
+}
+
+void coir__switch_away(struct coir__worker *w, enum coir__after after) { suspend(w, pick(w), after); }
+
+int coir_yield(void) {
+  struct coir__worker *w = coir__self();
+  if (COIR_UNLIKELY(!w)) {
+    coir__os_thread_yield();
+    return 0;
+  }
+  struct coir_fiber *next = pick(w);
+  if (COIR_UNLIKELY(!next) && w->tick && !atm_load_rlx(&w->attention) && !(w->current->flags & COIR__FIBER_MIGRATE))
+    return 0;
+  suspend(w, next, COIR__AFTER_YIELD);
+  return 0;
+}
+
+void coir__run_fiber(struct coir__worker *w, struct coir_fiber *f) {
+  struct coir__thread *t = w->thread;
+  void *fake = NULL;
+  (void)fake;
+  w->prev = NULL;
+  w->after = COIR__AFTER_NOTHING;
+  if (!f->sp && !bind_stack(w, f)) {
+    coir__lane_put(w->rt, f);
+    coir__os_thread_yield(); /* others may give memory back */
+    return;
+  }
+  set_current(w, f);
+  ANNOUNCE(w, f, false, &fake);
+  if (f->sp) w = coir__ctx_switch(&t->idle_sp, f->sp, w);
+  else w = coir__ctx_start(&t->idle_sp, f->stack->top, fiber_main, w);
+  ARRIVED(fake);
+  arrive(w);
+}
+
+/* ---- Ready ------------------------------------------------------------------------------------------------------------ */
+
+static void ready_elsewhere(struct coir__worker *to, struct coir_fiber *f) {
+  coir__inbox_send(to, f);
+  coir__idle_wake(to);
+}
+
+static void ready_from_outside(struct coir_fiber *f) {
+  struct coir_runtime *rt = f->rt;
+  if (f->flags & (COIR__FIBER_BOUND | COIR__FIBER_TARGETED)) {
+    ready_elsewhere(rt->workers[f->home], f);
+    return;
+  }
+  if (f->worker >= 0 && atm_load_rlx(&rt->tuned.affinity)) {
+    ready_elsewhere(rt->workers[f->worker], f);
+    return;
+  }
+  atm_add_rlx(&rt->injected, 1);
+  int8_t priority = f->priority; /* once it is in the lane, it may run and be gone */
+  coir__lane_put(rt, f);
+  if (priority > 0) coir__idle_attention(rt);
+  coir__idle_notify(rt, false);
+}
+
+static void ready_special(struct coir__worker *w, struct coir_fiber *f) {
+  struct coir_runtime *rt = w->rt;
+  if ((f->flags & (COIR__FIBER_BOUND | COIR__FIBER_TARGETED)) && f->home != w->index) {
+    ready_elsewhere(rt->workers[f->home], f);
+    return;
+  }
+  if (f->flags & COIR__FIBER_TARGETED) {
+    coir__runq_push_bound(w, f);
+    return;
+  }
+  bool lane = (f->flags & COIR__FIBER_LANED) && !(f->flags & COIR__FIBER_BOUND);
+  requeue_special(w, f);
+  if (lane) coir__idle_notify(rt, false);
+}
+
+void coir__ready(struct coir_fiber *f) {
+  struct coir__thread *t = coir__thread_peek();
+  struct coir__worker *w = t ? t->worker : NULL;
+  if (COIR_UNLIKELY(!w || w->rt != f->rt)) {
+    ready_from_outside(f);
+    return;
+  }
+  atm_bump(&w->counts.wakes, 1);
+  if (COIR_UNLIKELY(f->flags)) {
+    ready_special(w, f);
+    return;
+  }
+  if (COIR_UNLIKELY(atm_load_rlx(&w->rt->tuned.affinity)) && f->worker >= 0 && f->worker != (int)w->index) {
+    ready_elsewhere(w->rt->workers[f->worker], f);
+    return;
+  }
+  if (w->current) {
+    /* The slot is not announced: the fiber in it runs as soon as the current one waits (idle.c on lone fibers). */
+    bool taken = coir__runq_has_next(w);
+    coir__runq_push_next(w, f);
+    if (!taken) return;
+  } else {
+    coir__runq_push(w, f); /* woken by the loop itself (timers, poller): in their order */
+  }
+  coir__idle_notify(w->rt, coir__runq_length(w) < 2);
+}
+
+/* ---- Ending ----------------------------------------------------------------------------------------------------------- */
+
+void coir__fiber_free(struct coir_fiber *f) {
+  struct coir_runtime *rt = f->rt;
+  struct coir__thread *t = coir__thread_peek();
+  struct coir__worker *w = t && t->worker && t->worker->rt == rt ? t->worker : NULL;
+  if (COIR_UNLIKELY(f->locals != NULL)) {
+    coir__locals_free(rt, f->locals);
+    f->locals = NULL;
+  }
+  coir__fiber_give(rt, w, f);
+}
+
+/* The status is final: wakes who waits for the end. The descriptor is gone, or another's, afterwards. */
+static void complete(struct coir_fiber *f) {
+  struct coir__waitq *q = &f->exit;
+  struct coir__clause *woken = NULL, *next;
+  coir__lock(&q->lock);
+  for (struct coir__clause *c = q->first; c; c = next) {
+    next = c->next;
+    if (!coir__claim(c)) continue;
+    coir__waitq_unlink(q, c);
+    c->next = woken;
+    woken = c;
+  }
+  uint32_t detached = atm_load_rlx(&f->ended) & COIR__DETACHED;
+  /* Release: status and value. Pairs with the acquire in wait_for_end. */
+  atm_store_rel(&f->ended, detached | COIR__ENDED);
+  coir__unlock(&q->lock);
+  for (; woken; woken = next) {
+    next = woken->next;
+    coir__wake(woken->waiter);
+  }
+  if (detached) coir__fiber_free(f);
+}
+
+/* Ends the calling fiber, whose result is set, and never returns. */
+static void __attribute__((noreturn)) end(void) {
+  struct coir__worker *w = coir__self();
+  COIR_CHECK(w, "a fiber ends where it ran: the child of a fork must call exec or _exit");
+  struct coir_fiber *f = w->current;
+  struct coir__stack *s = f->stack;
+  uint8_t canary = f->flags & COIR__FIBER_CANARY;
+  (void)canary;
+  if (COIR_UNLIKELY(f->locals != NULL)) {
+    coir__locals_destroy(f->locals);
+    w = coir__self(); /* the destructors may have waited */
+  }
+  atm_bump(&w->counts.ended, 1);
+  s->fiber = NULL;
+  complete(f);
+  struct coir_fiber *next = pick(w);
+  w->prev = NULL;
+#if !defined(COIR_SANITIZED)
+  if (next && !next->stack && next->stack_class == s->size_class) {
+    next->stack = s;
+    s->fiber = next;
+    next->flags |= canary;
+    set_current(w, next);
+    w->after = COIR__AFTER_NOTHING;
+    coir__ctx_restart(s->top, fiber_main, w);
+  }
+#endif
+  w->dead = s;
+  w->after = COIR__AFTER_EXIT;
+  void *nowhere;
+  go(w, &nowhere, next, true);
+  __builtin_unreachable();
+}
+
+/* The bottom of every fiber's stack. */
+static void fiber_main(void *worker) {
+  struct coir__worker *w = worker;
+  ARRIVED(NULL);
+  arrive(w);
+  struct coir_fiber *f = w->current;
+  f->flags &= (uint8_t)~COIR__FIBER_TARGETED;
+  *w->errno_location = 0;
+  f->status = atm_load_rlx(&f->entry)(f->arg);
+  end();
+}
+
+void coir_exit(int status, void *value) {
+  struct coir__worker *w = coir__self();
+  COIR_CHECK(w, "coir_exit is called on a fiber");
+  w->current->status = status;
+  w->current->value = value;
+  end();
+}
+
+/* ---- Spawning --------------------------------------------------------------------------------------------------------- */
+
+/* Checks `attr` against `rt`. Returns the size class of the stack, or an error. */
+static int attr_check(const struct coir_runtime *rt, const struct coir_attr *attr) {
+  if (attr->priority < COIR_PRIORITY_LOW || attr->priority > COIR_PRIORITY_HIGH) return -EINVAL;
+  if ((unsigned)attr->order > COIR_ORDER_LIFO) return -EINVAL;
+  if (attr->worker > (uint32_t)rt->worker_count) return -EINVAL;
+  return attr->stack_bytes ? coir__stack_class(attr->stack_bytes) : rt->stack_class;
+}
+
+static void attr_apply(struct coir_fiber *f, const struct coir_attr *attr, const struct coir__worker *w) {
+  f->priority = (int8_t)attr->priority;
+  if (attr->priority != COIR_PRIORITY_NORMAL) f->flags |= COIR__FIBER_LANED;
+  if (attr->worker != COIR_WORKER_ANY) {
+    f->home = (uint16_t)(attr->worker - 1);
+    f->flags |= COIR__FIBER_TARGETED;
+  } else if (attr->pinned) {
+    f->home = (uint16_t)(w ? w->index : 0);
+  }
+  if (attr->pinned) f->flags |= COIR__FIBER_BOUND;
+  if (attr->name) {
+    strncpy(f->name, attr->name, COIR__NAME_MAX - 1);
+    f->name[COIR__NAME_MAX - 1] = 0;
+  }
+}
+
+/* Makes a descriptor that runs fn(arg); everything that a former life may have left is reset. */
+static struct coir_fiber *fiber_make(struct coir_runtime *rt, struct coir__worker *w, coir_fn fn, void *arg, bool joinable) {
+  struct coir_fiber *f = coir__fiber_take(rt, w);
+  if (COIR_UNLIKELY(!f)) return NULL;
+  f->sp = NULL;
+  f->stack = NULL;
+  f->arg = arg;
+  f->value = NULL;
+  f->flags = rt->fiber_flags;
+  f->priority = COIR_PRIORITY_NORMAL;
+  f->worker = -1;
+  f->io_streak = 0;
+  f->wait = NULL;
+  f->stack_class = (uint32_t)rt->stack_class;
+  f->name[0] = 0;
+  atm_store_rlx(&f->reason, COIR__REASON_NONE);
+  atm_store_rlx(&f->waiter.cancel, 0);
+  atm_store_rlx(&f->ended, joinable ? 0 : COIR__DETACHED);
+  atm_store_rel(&f->entry, fn); /* last: from here on who walks the slabs finds it */
+  coir__fence_light();          /* pairs with the heavy fence in cancel_all() (runtime.c) */
+  if (COIR_UNLIKELY(atm_load_rlx(&rt->cancel_all))) atm_or_sc(&f->waiter.cancel, COIR__CANCEL_ALWAYS);
+  return f;
+}
+
+/* Counts and queues a new fiber. */
+static void publish(struct coir_runtime *rt, struct coir__worker *w, struct coir_fiber *f, enum coir_order order) {
+  if (COIR_UNLIKELY(!w)) {
+    atm_add_sc(&rt->spawned_outside, 1);
+    ready_from_outside(f);
+    return;
+  }
+  atm_bump(&w->counts.spawned, 1);
+  if (COIR_UNLIKELY(f->flags)) {
+    ready_special(w, f);
+    return;
+  }
+  if (order == COIR_ORDER_LIFO) coir__runq_push_lifo(w, f);
+  else coir__runq_push(w, f);
+  coir__idle_notify(rt, coir__runq_length(w) < 2);
+}
+
+static int spawn(struct coir_runtime *rt, struct coir__worker *w, coir_fn fn, void *arg, const struct coir_attr *attr,
+                 struct coir_fiber **out) {
+  if (out) *out = NULL;
+  if (COIR_UNLIKELY(!fn)) return -EINVAL;
+  if (COIR_UNLIKELY(!rt)) return -ENOMEM;
+  int size_class = attr ? attr_check(rt, attr) : rt->stack_class;
+  if (COIR_UNLIKELY(size_class < 0)) return size_class;
+  struct coir_fiber *f = fiber_make(rt, w, fn, arg, out != NULL);
+  if (COIR_UNLIKELY(!f)) return -ENOMEM;
+  f->stack_class = (uint32_t)size_class;
+  if (attr) attr_apply(f, attr, w);
+  if (out) *out = f;
+  publish(rt, w, f, attr ? attr->order : COIR_ORDER_FIFO);
+  return 0;
+}
+
+int coir_spawn(coir_fn fn, void *arg, const struct coir_attr *attr, struct coir_fiber **out) {
+  struct coir__worker *w = coir__self();
+  return spawn(w ? w->rt : coir_runtime_default(), w, fn, arg, attr, out);
+}
+
+int coir_go(coir_fn fn, void *arg) { return coir_spawn(fn, arg, NULL, NULL); }
+
+int coir_runtime_spawn(struct coir_runtime *runtime, coir_fn fn, void *arg, const struct coir_attr *attr,
+                       struct coir_fiber **out) {
+  struct coir__worker *w = coir__self();
+  if (!runtime) runtime = coir_runtime_default();
+  if (runtime && atm_load_acq(&runtime->forked)) return -ENOTSUP;
+  return spawn(runtime, w && w->rt == runtime ? w : NULL, fn, arg, attr, out);
+}
+
+uint64_t coir__live(struct coir_runtime *rt) {
+  uint64_t ended = 0, spawned = 0;
+  for (int i = 0; i < rt->worker_count; i++) ended += atm_load_acq(&rt->workers[i]->counts.ended);
+  ended += atm_load_acq(&rt->dropped);
+  for (int i = 0; i < rt->worker_count; i++) spawned += atm_load_acq(&rt->workers[i]->counts.spawned);
+  spawned += atm_load_acq(&rt->spawned_outside);
+  return spawned - ended;
+}
+
+/* ---- Joining ---------------------------------------------------------------------------------------------------------- */
+
+/* Waits until the fiber has ended and its descriptor is the caller's alone. */
+static int wait_for_end(struct coir_fiber *f, int64_t deadline) {
+  if (!(atm_load_acq(&f->ended) & COIR__ENDED)) {
+    if (deadline != COIR_NEVER && (deadline <= 0 || deadline <= coir__os_now())) return -ETIMEDOUT;
+    struct coir__wait wait;
+    struct coir__clause clause;
+    coir__wait_begin(&wait, COIR__REASON_JOIN, f->id, deadline);
+    coir__lock(&f->exit.lock);
+    if (atm_load_rlx(&f->ended) & COIR__ENDED) {
+      coir__unlock(&f->exit.lock);
+      coir__wait_abandon(&wait);
+    } else {
+      coir__wait_add(&wait, &clause, &f->exit);
+      coir__unlock(&f->exit.lock);
+      uint32_t code = coir__wait(&wait);
+      if (code < COIR__CODE_CLAUSE) return coir__wait_result(code);
+    }
+  }
+  if (COIR_UNLIKELY(atm_load_acq(&f->exit.lock.held))) { /* complete() is about to let go of it */
+    coir__lock(&f->exit.lock);
+    coir__unlock(&f->exit.lock);
+  }
+  return 0;
+}
+
+int coir_join(struct coir_fiber *fiber, struct coir_result *out, int64_t deadline) {
+  if (!fiber) return -EINVAL;
+  if (fiber == coir_current()) return -EDEADLK;
+  int rc = wait_for_end(fiber, deadline);
+  if (rc) return rc;
+  if (out) *out = (struct coir_result){.status = fiber->status, .value = fiber->value};
+  coir__fiber_free(fiber);
+  return 0;
+}
+
+void coir_detach(struct coir_fiber *fiber) {
+  if (!fiber) return;
+  coir__lock(&fiber->exit.lock);
+  uint32_t ended = atm_load_rlx(&fiber->ended);
+  atm_store_rlx(&fiber->ended, ended | COIR__DETACHED);
+  coir__unlock(&fiber->exit.lock);
+  if (ended & COIR__ENDED) coir__fiber_free(fiber);
+}
+
+/* ---- What a fiber knows of itself --------------------------------------------------------------------------------------- */
+
+struct coir_fiber *coir_current(void) {
+  struct coir__worker *w = coir__self();
+  return w ? w->current : NULL;
+}
+
+void coir_set_value(void *value) {
+  struct coir_fiber *f = coir_current();
+  if (f) f->value = value;
+}
+
+uint64_t coir_fiber_id(const struct coir_fiber *fiber) {
+  if (!fiber) fiber = coir_current();
+  return fiber ? fiber->id : 0;
+}
+
+void coir_set_name(const char *name) {
+  struct coir_fiber *f = coir_current();
+  if (!f) return;
+  /* Byte by byte and relaxed: a dump may read it meanwhile, and must find an end. */
+  size_t i = 0;
+  for (; name && name[i] && i < COIR__NAME_MAX - 1; i++) __atomic_store_n(&f->name[i], name[i], __ATOMIC_RELAXED);
+  __atomic_store_n(&f->name[i], 0, __ATOMIC_RELAXED);
+}
+
+const char *coir_name(const struct coir_fiber *fiber) {
+  if (!fiber) fiber = coir_current();
+  return fiber ? fiber->name : "";
+}
+
+int coir_worker_index(void) {
+  struct coir__worker *w = coir__self();
+  return w ? (int)w->index : -1;
+}
+
+struct coir_runtime *coir_runtime_current(void) {
+  struct coir__worker *w = coir__self();
+  return w ? w->rt : NULL;
+}
+
+/* ---- Dropping what is left of a runtime that does not run ------------------------------------------------------------- */
+
+/* Marks every queued fiber. Returns how many were queued. */
+static void empty_queues(struct coir_runtime *rt) {
+  for (int i = 0; i < rt->worker_count; i++) {
+    struct coir__worker *w = rt->workers[i];
+    struct coir_fiber *f;
+    coir__inbox_take(w);
+    while ((f = coir__runq_pop(w)) || (f = coir__list_pop(&w->bound))) f->dropped = 1;
+  }
+  for (int i = 0; i < COIR__LANES; i++) {
+    for (struct coir_fiber *f; (f = coir__lane_get(rt->workers[0], i));) f->dropped = 1;
+    for (struct coir_fiber *f; (f = coir__runq_pop(rt->workers[0]));) f->dropped = 1;
+  }
+}
+
+static void drop(struct coir_runtime *rt, struct coir_fiber *f) {
+  uint64_t word = atm_load_acq(&f->waiter.word);
+  uint32_t code = (uint32_t)(word & COIR__CODE_MASK);
+  if (!f->dropped && (code == COIR__CODE_OPEN || code == COIR__CODE_SHIELDED) &&
+      atm_cas_ar(&f->waiter.word, &word, (word & ~COIR__CODE_MASK) | COIR__CODE_CANCELED))
+    f->dropped = 1;
+  while (!f->dropped) { /* claimed by somebody outside, who is about to queue it */
+    coir__os_thread_yield();
+    empty_queues(rt);
+  }
+  if (f->stack && f->wait) coir__wait_drop(f->wait);
+  struct coir__stack *s = f->stack;
+  if (s) {
+#if defined(COIR_TSAN)
+    __tsan_destroy_fiber(s->tsan);
+    s->tsan = NULL;
+#endif
+    s->fiber = NULL;
+    coir__stack_give(rt->workers[0], s);
+  }
+  f->dropped = 0;
+  f->status = -ECANCELED;
+  atm_add_sc(&rt->dropped, 1);
+  complete(f);
+}
+
+void coir__fibers_drop(struct coir_runtime *rt) {
+  if (coir__live(rt) == 0) return;
+  empty_queues(rt);
+  for (struct coir__slab *slab = atm_load_acq(&rt->slabs); slab; slab = slab->next)
+    for (uint32_t i = 0; i < slab->count; i++) {
+      struct coir_fiber *f = &slab->fibers[i];
+      if (atm_load_acq(&f->entry) && !(atm_load_acq(&f->ended) & COIR__ENDED)) drop(rt, f);
+    }
+}

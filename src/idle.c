@@ -1,0 +1,228 @@
+/* Who looks for work, and who sleeps.
+ *
+ * Goal: ready fibers and sleeping workers do not coexist for long; sleeping workers cost nothing; announcing work costs a
+ * worker that is not alone a load, and a system call only when it helps.
+ * Why it is hard: a worker that makes a fiber ready must not miss one that is just going to sleep, yet cannot afford a fence
+ * per fiber; and one that wakes a sleeper per fiber has a storm of sleepers that find nothing.
+ *
+ * Design. idle_mask has a bit for every worker that sleeps or is about to; searching counts those that look for work.
+ *   announce  publish the fiber; light fence; if somebody sleeps and nobody searches: count one as searching on its behalf,
+ *             take its bit, and wake it. While somebody searches nobody else is woken.
+ *   search    try to steal from all others, twice. Who finds something and was the last to search looks whether there is more,
+ *             and if so wakes the next: one wake begets the next.
+ *   sleep     set the bit; stop searching; heavy fence; look at everything once more; if there is nothing, sleep in the poller.
+ * The announcer publishes before it looks at the bit, the sleeper sets its bit before it looks at the queues, and the two
+ * fences are a pair: at least one of them sees the other. An announcer that leaves it to a searcher relies on that one's own
+ * last look, before it sleeps, or when it stops searching with something found.
+ *
+ * Lone fibers. A fiber that is alone in a queue, or in a next slot, will mostly be run by its owner in no time: moving it would
+ * cost more than it takes. So thieves leave it, unless the owner has not dispatched anything since they last looked. One idle
+ * worker, the watcher, sleeps by the clock while other workers run (50 us, doubling to 10 ms while it sees them make
+ * progress), and looks each time. While there is a watcher, lone fibers are not announced. With every other worker idle
+ * there is no watcher, so an idle runtime does not wake at all.
+ *
+ * Rejected: a wake per ready fiber (storm); spinning before sleep (takes the CPU from whoever will bring the work, on
+ * small machines); announcing each use of the next slot (Tokio measured 30 % loss on message passing).
+ *
+ * I1: searching == workers with worker.searching set, plus those that were chosen and have not noticed yet.
+ * I2: a bit of idle_mask is cleared by its worker, or by the one announcer that wakes it; who clears it knows.
+ * I3: watching is 1 while exactly one worker sleeps by the clock. It becomes 0 before that worker's next last look.
+ * Bounds: half of the busy workers search; STEAL_ROUNDS rounds; watch from 50 us to 10 ms. */
+#include "internal.h"
+
+#define STEAL_ROUNDS 2
+#define FUTILE_MAX 2
+#define WATCH_MIN COIR_US(50)
+#define WATCH_MAX COIR_MS(10)
+
+static inline uint64_t bit_of(const struct coir__worker *w) { return UINT64_C(1) << w->index; }
+
+static inline uint64_t everybody(const struct coir_runtime *rt) {
+  return rt->worker_count == 64 ? ~UINT64_C(0) : (UINT64_C(1) << rt->worker_count) - 1;
+}
+
+/* Ends the sleep of this worker, or its next one. */
+static void rouse(struct coir__worker *w) {
+  if (w->rt->poller_count == 0) {
+    coir__poller_wake(w->poller);
+    return;
+  }
+  if (atm_xchg_sc(&w->sleeping, 2) == 1) coir__os_futex_wake(&w->sleeping, 1);
+}
+
+void coir__idle_notify_slow(struct coir_runtime *rt, bool lone) {
+  if (lone && (atm_load_acq(&rt->watching) || !atm_load_rlx(&rt->tuned.steal) || atm_load_rlx(&rt->tuned.steal_min_victim) > 1))
+    return;
+  for (;;) {
+    uint32_t none = 0;
+    if (atm_load_sc(&rt->searching) != 0 || !atm_cas_sc(&rt->searching, &none, 1)) return;
+    for (uint64_t mask; (mask = atm_load_sc(&rt->idle_mask)) != 0;) {
+      uint64_t bit = mask & -mask;
+      if (!(atm_and_sc(&rt->idle_mask, ~bit) & bit)) continue; /* it woke by itself */
+      rouse(rt->workers[__builtin_ctzll(bit)]);
+      return;
+    }
+    /* Nobody to wake. Meanwhile another announcer may have relied on our count, for a worker that went to sleep. */
+    atm_sub_sc(&rt->searching, 1);
+    if (atm_load_sc(&rt->idle_mask) == 0) return;
+  }
+}
+
+void coir__idle_wake(struct coir__worker *w) {
+  /* Sequentially consistent: attention before the look at the bit; the sleeper sets its bit and then looks at attention. */
+  atm_store_sc(&w->attention, 1);
+  if (atm_load_sc(&w->rt->idle_mask) & bit_of(w)) rouse(w);
+}
+
+void coir__idle_attention(struct coir_runtime *rt) {
+  for (int i = 0; i < rt->worker_count; i++) coir__idle_wake(rt->workers[i]);
+}
+
+bool coir__idle_search_begin(struct coir__worker *w) {
+  if (w->searching) return true;
+  struct coir_runtime *rt = w->rt;
+  if (rt->worker_count == 1) return false;
+  int busy = rt->worker_count - __builtin_popcountll(atm_load_rlx(&rt->idle_mask));
+  if ((int)atm_load_rlx(&rt->searching) * 2 >= busy) return false;
+  atm_add_sc(&rt->searching, 1);
+  w->searching = 1;
+  return true;
+}
+
+/* May this worker take from that one now? */
+static bool may_steal(struct coir__worker *w, struct coir__worker *victim, bool lone) {
+  struct coir_runtime *rt = w->rt;
+  uint64_t least = (uint64_t)atm_load_rlx(&rt->tuned.steal_min_victim);
+  uint64_t length = coir__runq_length(victim);
+  if (least < 2 && !lone) least = 2;
+  if (length >= least) return true;
+  return lone && least < 2 && coir__runq_has_next(victim);
+}
+
+static bool steal_is_on(struct coir_runtime *rt) {
+  if (!atm_load_rlx(&rt->tuned.steal)) return false;
+  uint64_t least = (uint64_t)atm_load_rlx(&rt->tuned.steal_min_live);
+  return least == 0 || coir__live(rt) >= least;
+}
+
+static uint32_t random_next(struct coir__worker *w) {
+  uint32_t x = w->rng;
+  x ^= x << 13, x ^= x >> 17, x ^= x << 5; /* xorshift32 (Marsaglia, 2003) */
+  return w->rng = x;
+}
+
+/* One look at everybody, from a random start. With `stale`, lone fibers of workers that have not moved since last time count. */
+static struct coir_fiber *steal_round(struct coir__worker *w, bool stale) {
+  struct coir_runtime *rt = w->rt;
+  uint32_t n = (uint32_t)rt->worker_count, start = random_next(w) % n;
+  for (uint32_t i = 0; i < n; i++) {
+    struct coir__worker *victim = rt->workers[(start + i) % n];
+    if (victim == w) continue;
+    uint64_t switches = atm_load_rlx(&victim->counts.switches);
+    bool lone = stale && w->seen_switches[victim->index] == switches;
+    if (stale) w->seen_switches[victim->index] = switches;
+    if (!may_steal(w, victim, lone)) continue;
+    atm_bump(&w->counts.steals_attempted, 1);
+    struct coir_fiber *f = coir__runq_steal(w, victim, lone);
+    if (f) return f;
+  }
+  return NULL;
+}
+
+struct coir_fiber *coir__idle_steal(struct coir__worker *w) {
+  if (!steal_is_on(w->rt)) return NULL;
+  if (w->stale) {
+    w->stale = false;
+    return steal_round(w, true);
+  }
+  for (int i = 0; i < STEAL_ROUNDS; i++) {
+    struct coir_fiber *f = steal_round(w, false);
+    if (f) return f;
+  }
+  return NULL;
+}
+
+enum sight { NOTHING, LONE, WORK };
+
+/* What there is to do for this worker, seen from outside. */
+static enum sight look(struct coir__worker *w) {
+  struct coir_runtime *rt = w->rt;
+  if (atm_load_acq(&w->attention) || atm_load_acq(&rt->phase) == COIR__PHASE_HALT) return WORK;
+  for (int i = 0; i < COIR__LANES; i++)
+    if (atm_load_acq(&rt->lanes[i].count)) return WORK;
+  enum sight sight = NOTHING;
+  if (!steal_is_on(rt)) return NOTHING;
+  for (int i = 0; i < rt->worker_count; i++) {
+    struct coir__worker *victim = rt->workers[i];
+    if (victim == w) continue;
+    if (may_steal(w, victim, false)) return WORK;
+    if (may_steal(w, victim, true)) sight = LONE;
+  }
+  return sight;
+}
+
+void coir__idle_search_end(struct coir__worker *w) {
+  struct coir_runtime *rt = w->rt;
+  w->searching = 0;
+  w->futile = 0;
+  if (atm_sub_sc(&rt->searching, 1) != 1 || atm_load_sc(&rt->idle_mask) == 0) return;
+  coir__fence_heavy(); /* pairs with the light fence in coir__idle_notify: who saw us search has published */
+  if (look(w) == WORK) coir__idle_notify_slow(rt, false);
+}
+
+/* Sleeps where it can be roused; `deadline` 0 is no limit here only if it is COIR_NEVER. */
+static void sleep_until(struct coir__worker *w, int64_t deadline) {
+  atm_bump(&w->counts.sleeps, 1);
+  if (w->rt->poller_count == 0) {
+    int events = coir__poller_wait(w->poller, deadline);
+    atm_bump(&w->counts.polls, 1);
+    if (events > 0) atm_bump(&w->counts.io_events, (uint64_t)events);
+    return;
+  }
+  uint32_t awake = 0;
+  if (atm_cas_sc(&w->sleeping, &awake, 1))
+    while (atm_load_acq(&w->sleeping) == 1 && coir__os_futex_wait(&w->sleeping, 1, deadline) != -ETIMEDOUT) {}
+  atm_xchg_sc(&w->sleeping, 0);
+}
+
+/* Becomes the watcher if there is something to watch. Returns when to look again. */
+static int64_t watch(struct coir__worker *w, enum sight sight, int64_t deadline) {
+  struct coir_runtime *rt = w->rt;
+  bool alone = atm_load_sc(&rt->idle_mask) == everybody(rt);
+  uint32_t nobody = 0;
+  if (rt->worker_count == 1 || (alone && sight == NOTHING) || !atm_load_rlx(&rt->tuned.steal)) return deadline;
+  if (!atm_cas_sc(&rt->watching, &nobody, 1)) return deadline;
+  w->is_watcher = true;
+  if (w->watch_ns < WATCH_MIN || sight == WORK) w->watch_ns = WATCH_MIN;
+  int64_t at = coir__os_now() + w->watch_ns;
+  if (w->watch_ns < WATCH_MAX) w->watch_ns *= 2;
+  return at < deadline ? at : deadline;
+}
+
+void coir__idle_sleep(struct coir__worker *w) {
+  struct coir_runtime *rt = w->rt;
+  uint64_t bit = bit_of(w);
+  atm_or_sc(&rt->idle_mask, bit);
+  if (w->searching) {
+    w->searching = 0;
+    atm_sub_sc(&rt->searching, 1);
+  }
+  coir__fence_heavy(); /* pairs with the light fence in coir__idle_notify */
+  enum sight sight = look(w);
+  bool stay = sight == WORK && w->futile++ < FUTILE_MAX; /* what we see and cannot get is left to the watcher */
+  if (atm_load_acq(&w->attention)) stay = true;
+  if (!stay) {
+    coir__runtime_idle(rt);
+    int64_t deadline = watch(w, sight, atm_load_acq(&w->timers.next));
+    sleep_until(w, deadline);
+    if (w->is_watcher) {
+      w->is_watcher = false;
+      w->stale = true;
+      atm_store_sc(&rt->watching, 0);
+    }
+  }
+  if (!(atm_and_sc(&rt->idle_mask, ~bit) & bit)) { /* I2: an announcer took the bit and counts us as searching */
+    w->searching = 1;
+    w->watch_ns = WATCH_MIN;
+  }
+}

@@ -1,0 +1,97 @@
+/* Looking inside: statistics, the list of fibers, messages. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+const char *coir_version(void) { return COIR_VERSION; }
+
+void coir__fatal(const char *format, ...) {
+  char text[512];
+  va_list args;
+  va_start(args, format);
+  int n = snprintf(text, sizeof text, "coir: ");
+  n += vsnprintf(text + n, sizeof text - (size_t)n, format, args);
+  va_end(args);
+  if (n > (int)sizeof text - 64) n = (int)sizeof text - 64;
+  struct coir_fiber *f = coir_current();
+  if (f) n += snprintf(text + n, sizeof text - (size_t)n, " [fiber %llu \"%s\"]", (unsigned long long)f->id, f->name);
+  text[n++] = '\n';
+  coir__os_complain(text, (size_t)n);
+  abort();
+}
+
+void coir_runtime_get_stats(struct coir_runtime *runtime, struct coir_stats *out) {
+  if (!runtime || !out) return;
+  struct coir_stats s = {.workers = runtime->worker_count, .pollers = runtime->poller_count};
+  s.workers_idle = __builtin_popcountll(atm_load_rlx(&runtime->idle_mask));
+  s.fibers_live = coir__live(runtime);
+  s.fibers_spawned = atm_load_rlx(&runtime->spawned_outside);
+  for (int i = 0; i < runtime->worker_count; i++) {
+    const struct coir__counts *c = &runtime->workers[i]->counts;
+    s.fibers_spawned += atm_load_rlx(&c->spawned);
+    s.switches += atm_load_rlx(&c->switches);
+    s.parks += atm_load_rlx(&c->parks);
+    s.wakes += atm_load_rlx(&c->wakes);
+    s.steals_attempted += atm_load_rlx(&c->steals_attempted);
+    s.steals += atm_load_rlx(&c->steals);
+    s.rebalances_attempted += atm_load_rlx(&c->rebalances_attempted);
+    s.rebalanced += atm_load_rlx(&c->rebalanced);
+    s.sleeps += atm_load_rlx(&c->sleeps);
+    s.polls += atm_load_rlx(&c->polls);
+    s.io_events += atm_load_rlx(&c->io_events);
+    s.timers_fired += atm_load_rlx(&c->timers_fired);
+  }
+  s.injected = atm_load_rlx(&runtime->injected);
+  s.injected_taken = atm_load_rlx(&runtime->injected_taken);
+  s.polls += atm_load_rlx(&runtime->polls);
+  s.io_events += atm_load_rlx(&runtime->io_events);
+  coir__stack_stats(runtime, &s);
+  *out = s;
+}
+
+/* The state of a fiber as it looks from outside; it may be another one a moment later. */
+static enum coir_fiber_state state_of(struct coir_runtime *rt, const struct coir_fiber *f) {
+  if (atm_load_acq(&f->ended) & COIR__ENDED) return COIR_FIBER_ENDED;
+  for (int i = 0; i < rt->worker_count; i++)
+    if (__atomic_load_n(&rt->workers[i]->current, __ATOMIC_RELAXED) == f) return COIR_FIBER_RUNNING;
+  uint64_t word = atm_load_acq(&f->waiter.word), code = word & COIR__CODE_MASK;
+  bool waits = code == COIR__CODE_OPEN || code == COIR__CODE_SHIELDED;
+  return waits && atm_load_acq(&f->waiter.parked) == (word & ~COIR__CODE_MASK) ? COIR_FIBER_WAITING : COIR_FIBER_READY;
+}
+
+/* Everything is read while the fiber may go on: relaxed reads of words, each true at some moment. */
+static void describe(struct coir_runtime *rt, const struct coir_fiber *f, struct coir_fiber_info *out) {
+  memset(out, 0, sizeof *out);
+  out->id = __atomic_load_n(&f->id, __ATOMIC_RELAXED);
+  out->state = state_of(rt, f);
+  out->worker = __atomic_load_n(&f->worker, __ATOMIC_RELAXED);
+  out->entry = atm_load_rlx(&f->entry);
+  out->waits_for = "";
+  if (out->state == COIR_FIBER_WAITING) {
+    out->waits_for = coir__reason_name((enum coir__reason)atm_load_rlx(&f->reason));
+    out->waits_on = atm_load_rlx(&f->object);
+  }
+  for (int i = 0; i < COIR__NAME_MAX - 1; i++)
+    if (!(out->name[i] = __atomic_load_n(&f->name[i], __ATOMIC_RELAXED))) break;
+  const struct coir__stack *s = __atomic_load_n(&f->stack, __ATOMIC_RELAXED);
+  const void *sp = __atomic_load_n(&f->sp, __ATOMIC_RELAXED);
+  if (!s) return;
+  out->stack_bytes = s->bytes;
+  out->stack_used = sp ? coir__stack_used(s, sp) : 0;
+}
+
+size_t coir_runtime_list(struct coir_runtime *runtime, struct coir_fiber_info *out, size_t max) {
+  size_t n = 0, live = 0;
+  if (!runtime) return 0;
+  for (struct coir__slab *slab = atm_load_acq(&runtime->slabs); slab; slab = slab->next)
+    for (uint32_t i = 0; i < slab->count; i++) {
+      const struct coir_fiber *f = &slab->fibers[i];
+      if (!atm_load_acq(&f->entry) || (atm_load_acq(&f->ended) & COIR__ENDED)) continue;
+      live++;
+      if (out && n < max) describe(runtime, f, &out[n++]);
+    }
+  return live;
+}

@@ -1,0 +1,439 @@
+/* Calls on descriptors: try, and wait only where the kernel says EAGAIN.
+ *
+ * Every call is the same loop (transfer) around one system call; poll.c has the protocol that loses no readiness, and
+ * os/linux_io.c the system calls. What differs is by kind of descriptor: sockets are told per call not to block; what else can
+ * be polled is switched to O_NONBLOCK; files go to the pool of block.c. What a descriptor is we know for good only where
+ * it is adopted. Otherwise reads and writes guess that a number that was a socket last time still is one (the kernel says
+ * ENOTSOCK if not), and look in every other case.
+ *
+ * A wait transfers nothing, so a deadline or a cancellation loses no data. A cancellation that is pending when a call begins is
+ * noticed when the call would wait.
+ *
+ * Where no event will ever come we look again now and then (io_pause): for room in the backlog of a unix socket that we connect
+ * to, for room at the receiver of a datagram that names it, and for the odd device that cannot be polled. */
+#include <string.h>
+
+#include "coir_io.h"
+#include "internal.h"
+
+#define STREAK_MAX 64 /* calls in a row that may find their descriptor ready before others run */
+#define IOV_MAX_COUNT 1024
+#define PAUSE_MIN COIR_MS(1)
+#define PAUSE_MAX COIR_MS(20)
+
+/* One call; its arguments, for whichever system call it is. */
+struct io {
+  int fd;
+  int flags;
+  void *buf;
+  size_t bytes;
+  size_t drains; /* a TCP socket that transfers less than this is dry now; 0: says nothing */
+  struct sockaddr *addr;
+  socklen_t *addr_bytes;
+  union {
+    struct msghdr *msg;
+    const struct iovec *iov;
+  };
+  int iov_count;
+  bool is_unix_dgram; /* no event tells of room at the receiver */
+};
+
+typedef ssize_t (*io_try)(struct io *io);
+
+/* The fiber that calls, or NULL. Its address stays when it moves to another worker. */
+static inline struct coir_fiber *self(void) {
+  struct coir__worker *w = coir__self();
+  return w ? w->current : NULL;
+}
+
+static inline bool has_passed(int64_t deadline) { return deadline != COIR_NEVER && deadline <= coir__os_now(); }
+
+/* Lets others run after many calls in a row that did not wait. */
+static inline void breathe(struct coir_fiber *f) {
+  if (!f || COIR_LIKELY(++f->io_streak < STREAK_MAX)) return;
+  f->io_streak = 0;
+  coir_yield();
+}
+
+/* Sleeps for a step, which grows. 0, -ETIMEDOUT, -ECANCELED. */
+static int io_pause(int64_t *step, int64_t deadline) {
+  int64_t now = coir__os_now();
+  if (deadline <= now) return -ETIMEDOUT;
+  *step = *step < PAUSE_MIN ? PAUSE_MIN : *step < PAUSE_MAX / 2 ? *step * 2 : PAUSE_MAX;
+  return coir_sleep_until(deadline - now < *step ? deadline : now + *step);
+}
+
+/* Tries until it succeeds, fails, or may not wait any more. `event`: COIR__POLL_IN or _OUT. */
+static ssize_t transfer(struct io *io, io_try try, uint32_t event, int64_t deadline) {
+  int rc;
+  struct coir__fd *d = coir__fd_find(io->fd, &rc);
+  if (COIR_UNLIKELY(!d)) return rc;
+  struct coir_fiber *f = self();
+  breathe(f);
+  int64_t step = 0;
+  /* Acquire: pairs with the poller's compare-and-swap; what it knew when it cleared or did not clear a bit. */
+  uint64_t seen = atm_load_acq(&d->word), life = seen & COIR__FD_LIFE;
+  if (COIR_UNLIKELY(seen & COIR__FD_KEPT) && event == COIR__POLL_IN && (rc = coir__fd_take_kept(d)) < 0) return rc;
+  /* An adopted descriptor that is dry would say EAGAIN. With no time left we ask all the same: the poller may be late. */
+  bool skip = (seen & COIR__FD_ADOPTED) && (seen & event) && !has_passed(deadline);
+  for (;;) {
+    if (!skip) {
+      seen = coir__fd_enter(d);
+      ssize_t n = COIR_LIKELY(!((seen ^ life) & COIR__FD_LIFE)) ? try(io) : -EBADF;
+      bool is_dry = n == -EAGAIN || (n > 0 && (size_t)n < io->drains &&
+                                     (seen & (COIR__FD_TCP | COIR__FD_HUP)) == COIR__FD_TCP);
+      coir__fd_leave(d, seen, is_dry ? event : 0);
+      if (n == -EINTR) continue;
+      if (n != -EAGAIN) return n;
+      if (has_passed(deadline)) return -ETIMEDOUT;
+    }
+    skip = false;
+    rc = COIR_UNLIKELY(io->is_unix_dgram) ? -EPERM
+         : coir__fd_wait(d, io->fd, life, event, event == COIR__POLL_IN ? COIR__REASON_READ : COIR__REASON_WRITE, deadline);
+    if (rc == -EPERM) rc = io_pause(&step, deadline);
+    if (rc < 0) return rc;
+    if (f) f->io_streak = 0;
+  }
+}
+
+static ssize_t try_recv(struct io *io) {
+  return coir__sys_recv(io->fd, io->buf, io->bytes, io->flags, io->addr, io->addr_bytes);
+}
+static ssize_t try_send(struct io *io) {
+  return coir__sys_send(io->fd, io->buf, io->bytes, io->flags, io->addr, io->addr ? *io->addr_bytes : 0);
+}
+static ssize_t try_recvmsg(struct io *io) { return coir__sys_recvmsg(io->fd, io->msg, io->flags); }
+static ssize_t try_sendmsg(struct io *io) { return coir__sys_sendmsg(io->fd, io->msg, io->flags); }
+static ssize_t try_read(struct io *io) { return coir__sys_read(io->fd, io->buf, io->bytes); }
+static ssize_t try_write(struct io *io) { return coir__sys_write(io->fd, io->buf, io->bytes); }
+static ssize_t try_readv(struct io *io) { return coir__sys_readv(io->fd, io->iov, io->iov_count); }
+static ssize_t try_writev(struct io *io) { return coir__sys_writev(io->fd, io->iov, io->iov_count); }
+static ssize_t try_accept(struct io *io) {
+  for (;;) {
+    int fd = coir__sys_accept(io->fd, io->addr, io->addr_bytes);
+    switch (fd) {
+    case -EINTR:
+    case -ECONNABORTED:
+    case -EPROTO:
+    /* Linux reports here what is pending on the connection that it gives up (accept(2)). */
+    case -ENETDOWN:
+    case -ENOPROTOOPT:
+    case -EHOSTDOWN:
+    case -ENONET:
+    case -EHOSTUNREACH:
+    case -ENETUNREACH: continue;
+    default: return fd;
+    }
+  }
+}
+
+/* ---- Reads and writes on anything ----------------------------------------------------------------------------------- */
+
+/* A read or write that blocks, on its way to the pool. */
+struct blocking {
+  struct io *io;
+  io_try try;
+  ssize_t result;
+};
+
+static void run_blocking(void *arg) {
+  struct blocking *b = arg;
+  do b->result = b->try(b->io);
+  while (b->result == -EINTR);
+}
+
+static ssize_t transfer_file(struct io *io, io_try try, int64_t deadline) {
+  if (has_passed(deadline)) return -ETIMEDOUT;
+  struct blocking b = {.io = io, .try = try};
+  int rc = coir__block_call(run_blocking, &b, (uint64_t)io->fd);
+  return rc ? rc : b.result;
+}
+
+/* What a descriptor is, made ready to be tried: enum coir__kind, or an error. */
+static int kind_of(struct coir__fd *d, int fd) {
+  uint64_t word = atm_load_acq(&d->word);
+  if (word & COIR__FD_ADOPTED)
+    return word & COIR__FD_SOCKET ? COIR__KIND_SOCKET : word & COIR__FD_FILE ? COIR__KIND_FILE : COIR__KIND_PIPE;
+  int kind = coir__sys_kind(fd);
+  if (kind < 0) return kind;
+  /* A guess for next time. If the number is adopted at this very moment, the bit is right as well. */
+  if (kind == COIR__KIND_SOCKET) atm_or_sc(&d->word, COIR__FD_SOCKET);
+  int rc = kind == COIR__KIND_PIPE ? coir__sys_set_nonblock(fd) : 0;
+  return rc < 0 ? rc : kind;
+}
+
+/* The same transfer for sockets and for others. */
+struct ways {
+  io_try socket, other;
+  uint32_t event;
+};
+
+static ssize_t transfer_any(struct io *io, const struct ways *ways, int64_t deadline) {
+  int rc;
+  struct coir__fd *d = coir__fd_find(io->fd, &rc);
+  if (!d) return rc;
+  if (COIR_LIKELY(atm_load_rlx(&d->word) & COIR__FD_SOCKET)) { /* relaxed: a guess; ENOTSOCK corrects it */
+    ssize_t n = transfer(io, ways->socket, ways->event, deadline);
+    if (COIR_LIKELY(n != -ENOTSOCK)) return n;
+    /* It was closed by close(2), and is something else now. If it had been adopted, that promise went with it. */
+    coir__fd_renew(d, 0);
+  }
+  int kind = kind_of(d, io->fd);
+  if (kind < 0) return kind;
+  if (kind == COIR__KIND_FILE) return transfer_file(io, ways->other, deadline);
+  return transfer(io, kind == COIR__KIND_SOCKET ? ways->socket : ways->other, ways->event, deadline);
+}
+
+ssize_t coir_read(int fd, void *buf, size_t bytes, int64_t deadline) {
+  static const struct ways ways = {.socket = try_recv, .other = try_read, .event = COIR__POLL_IN};
+  struct io io = {.fd = fd, .buf = buf, .bytes = bytes, .drains = bytes};
+  if (COIR_UNLIKELY(bytes == 0)) return coir__sys_read(fd, buf, 0); /* recv would wait for data; read does not */
+  return transfer_any(&io, &ways, deadline);
+}
+
+ssize_t coir_write(int fd, const void *buf, size_t bytes, int64_t deadline) {
+  static const struct ways ways = {.socket = try_send, .other = try_write, .event = COIR__POLL_OUT};
+  struct io io = {.fd = fd, .buf = (void *)(uintptr_t)buf, .bytes = bytes, .drains = bytes};
+  return transfer_any(&io, &ways, deadline);
+}
+
+/* How much a vector asks for; SIZE_MAX when that overflows, which the kernel will refuse. */
+static size_t iov_bytes(const struct iovec *iov, size_t count) {
+  size_t sum = 0;
+  for (size_t i = 0; i < count; i++)
+    if (__builtin_add_overflow(sum, iov[i].iov_len, &sum)) return SIZE_MAX;
+  return sum;
+}
+
+static ssize_t try_recv_iov(struct io *io) {
+  struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)io->iov, .msg_iovlen = (size_t)io->iov_count};
+  return coir__sys_recvmsg(io->fd, &msg, 0);
+}
+
+static ssize_t try_send_iov(struct io *io) {
+  struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)io->iov, .msg_iovlen = (size_t)io->iov_count};
+  return coir__sys_sendmsg(io->fd, &msg, 0);
+}
+
+ssize_t coir_readv(int fd, const struct iovec *iov, int iov_count, int64_t deadline) {
+  static const struct ways ways = {.socket = try_recv_iov, .other = try_readv, .event = COIR__POLL_IN};
+  if (iov_count < 0 || iov_count > IOV_MAX_COUNT) return -EINVAL;
+  struct io io = {.fd = fd, .iov = iov, .iov_count = iov_count, .drains = iov_bytes(iov, (size_t)iov_count)};
+  if (io.drains == 0) return coir__sys_readv(fd, iov, iov_count);
+  return transfer_any(&io, &ways, deadline);
+}
+
+ssize_t coir_writev(int fd, const struct iovec *iov, int iov_count, int64_t deadline) {
+  static const struct ways ways = {.socket = try_send_iov, .other = try_writev, .event = COIR__POLL_OUT};
+  if (iov_count < 0 || iov_count > IOV_MAX_COUNT) return -EINVAL;
+  struct io io = {.fd = fd, .iov = iov, .iov_count = iov_count, .drains = iov_bytes(iov, (size_t)iov_count)};
+  if (io.drains == 0) return coir__sys_writev(fd, iov, iov_count);
+  return transfer_any(&io, &ways, deadline);
+}
+
+/* An error that came after some bytes: sees to it that the next call meets it. Deadlines, closed descriptors and bad memory do
+ * so by themselves, and so do errors of writes. */
+static void put_back(int fd, uint64_t life, int error, bool is_read) {
+  int rc;
+  struct coir__fd *d = coir__fd_find(fd, &rc);
+  if (error == -ECANCELED) {
+    struct coir_fiber *f = self();
+    if (f) coir_cancel(f);
+  } else if (is_read && d && error != -ETIMEDOUT && error != -EBADF && error != -EFAULT) coir__fd_keep(d, life, error);
+}
+
+static uint64_t life_of(int fd) {
+  int rc;
+  struct coir__fd *d = coir__fd_find(fd, &rc);
+  return d ? atm_load_acq(&d->word) & COIR__FD_LIFE : 0; /* acquire: as in transfer() */
+}
+
+ssize_t coir_read_full(int fd, void *buf, size_t bytes, int64_t deadline) {
+  uint64_t life = life_of(fd);
+  size_t done = 0;
+  do {
+    ssize_t n = coir_read(fd, (char *)buf + done, bytes - done, deadline);
+    if (n < 0 && done == 0) return n;
+    if (n < 0) put_back(fd, life, (int)n, true);
+    if (n <= 0) break;
+    done += (size_t)n;
+  } while (done < bytes);
+  return (ssize_t)done;
+}
+
+ssize_t coir_write_full(int fd, const void *buf, size_t bytes, int64_t deadline) {
+  size_t done = 0;
+  do {
+    ssize_t n = coir_write(fd, (const char *)buf + done, bytes - done, deadline);
+    if (n < 0 && done == 0) return n;
+    if (n < 0) put_back(fd, 0, (int)n, false);
+    if (n <= 0) break;
+    done += (size_t)n;
+  } while (done < bytes);
+  return (ssize_t)done;
+}
+
+/* ---- Sockets -------------------------------------------------------------------------------------------------------- */
+
+/* With other flags (a peek, urgent data, the queue of errors) a short result says nothing about what is left. */
+#define PLAIN_RECV_FLAGS (MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC)
+#define PLAIN_SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE)
+
+ssize_t coir_recvfrom(int fd, void *buf, size_t bytes, int flags, struct sockaddr *addr, socklen_t *addr_bytes,
+                      int64_t deadline) {
+  struct io io = {.fd = fd, .flags = flags, .buf = buf, .bytes = bytes, .addr = addr, .addr_bytes = addr_bytes};
+  if (!(flags & ~PLAIN_RECV_FLAGS)) io.drains = bytes;
+  return transfer(&io, try_recv, COIR__POLL_IN, deadline);
+}
+
+ssize_t coir_recv(int fd, void *buf, size_t bytes, int flags, int64_t deadline) {
+  return coir_recvfrom(fd, buf, bytes, flags, NULL, NULL, deadline);
+}
+
+/* With room for control data no short result is trusted: who asks for it may be told of something between the bytes, such as
+ * records of kernel TLS. */
+ssize_t coir_recvmsg(int fd, struct msghdr *msg, int flags, int64_t deadline) {
+  struct io io = {.fd = fd, .flags = flags, .msg = msg};
+  if (!(flags & ~PLAIN_RECV_FLAGS) && !msg->msg_control) io.drains = iov_bytes(msg->msg_iov, msg->msg_iovlen);
+  return transfer(&io, try_recvmsg, COIR__POLL_IN, deadline);
+}
+
+/* A datagram to a unix socket by name waits for room there, of which the sending socket gets no event. */
+static bool names_unix(const struct sockaddr *addr, socklen_t addr_bytes) {
+  return addr && addr_bytes >= sizeof addr->sa_family && addr->sa_family == AF_UNIX;
+}
+
+ssize_t coir_sendto(int fd, const void *buf, size_t bytes, int flags, const struct sockaddr *addr, socklen_t addr_bytes,
+                    int64_t deadline) {
+  struct io io = {.fd = fd,
+                  .flags = flags,
+                  .buf = (void *)(uintptr_t)buf,
+                  .bytes = bytes,
+                  .addr = (struct sockaddr *)(uintptr_t)addr,
+                  .addr_bytes = &addr_bytes,
+                  .is_unix_dgram = names_unix(addr, addr_bytes)};
+  if (!(flags & ~PLAIN_SEND_FLAGS)) io.drains = bytes;
+  return transfer(&io, try_send, COIR__POLL_OUT, deadline);
+}
+
+ssize_t coir_send(int fd, const void *buf, size_t bytes, int flags, int64_t deadline) {
+  return coir_sendto(fd, buf, bytes, flags, NULL, 0, deadline);
+}
+
+ssize_t coir_sendmsg(int fd, const struct msghdr *msg, int flags, int64_t deadline) {
+  struct io io = {.fd = fd,
+                  .flags = flags,
+                  .msg = (struct msghdr *)(uintptr_t)msg,
+                  .is_unix_dgram = names_unix(msg->msg_name, msg->msg_namelen)};
+  if (!(flags & ~PLAIN_SEND_FLAGS)) io.drains = iov_bytes(msg->msg_iov, msg->msg_iovlen);
+  return transfer(&io, try_sendmsg, COIR__POLL_OUT, deadline);
+}
+
+/* A descriptor that we have just been given begins its life adopted. Returns it, or an error, and it is closed. */
+static int born(int fd, uint64_t bits) {
+  int rc;
+  struct coir__fd *d = coir__fd_find(fd, &rc);
+  if (!d) {
+    coir__sys_close(fd);
+    return -ENOMEM;
+  }
+  coir__fd_renew(d, bits | COIR__FD_ADOPTED | COIR__FD_SOCKET);
+  return fd;
+}
+
+int coir_socket(int domain, int type, int protocol) {
+  int fd = coir__sys_socket(domain, type, protocol);
+  if (fd < 0) return fd;
+  bool is_tcp = (domain == AF_INET || domain == AF_INET6) && (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM;
+  return born(fd, is_tcp && coir__sys_is_tcp(fd) ? COIR__FD_TCP : 0);
+}
+
+int coir_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes, int64_t deadline) {
+  int rc;
+  struct coir__fd *d = coir__fd_find(fd, &rc);
+  if (!d) return rc;
+  uint64_t word = atm_load_acq(&d->word); /* acquire: as in transfer() */
+  if (!(word & COIR__FD_ADOPTED) && (rc = coir__sys_set_nonblock(fd)) < 0) return rc;
+  struct io io = {.fd = fd, .addr = addr, .addr_bytes = addr_bytes};
+  int peer = (int)transfer(&io, try_accept, COIR__POLL_IN, deadline);
+  if (peer < 0) return peer;
+  /* A connection is of its listener's kind, which we know where that is adopted. */
+  bool is_tcp = word & COIR__FD_ADOPTED ? (word & COIR__FD_TCP) != 0 : coir__sys_is_tcp(peer) != 0;
+  return born(peer, is_tcp ? COIR__FD_TCP : 0);
+}
+
+/* Waits until `fd` is ready for one of `events`; returns those that are. */
+static int wait_ready(struct coir__fd *d, int fd, uint64_t life, uint32_t events, enum coir__reason reason,
+                      int64_t deadline) {
+  for (int64_t step = 0;;) {
+    uint64_t seen = coir__fd_enter(d);
+    int ready = COIR_LIKELY(!((seen ^ life) & COIR__FD_LIFE)) ? coir__sys_ready(fd, events) : -EBADF;
+    coir__fd_leave(d, seen, ready ? 0 : events);
+    if (ready) return ready;
+    if (has_passed(deadline)) return -ETIMEDOUT;
+    int rc = coir__fd_wait(d, fd, life, events, reason, deadline);
+    if (rc == -EPERM) rc = io_pause(&step, deadline);
+    if (rc < 0) return rc;
+  }
+}
+
+/* One attempt to connect, on a number that may not change its meaning meanwhile. */
+static int connect_once(struct coir__fd *d, int fd, uint64_t life, const struct sockaddr *addr, socklen_t addr_bytes) {
+  uint64_t seen = coir__fd_enter(d);
+  int rc = (seen ^ life) & COIR__FD_LIFE ? -EBADF : coir__sys_connect(fd, addr, addr_bytes);
+  coir__fd_leave(d, seen, 0);
+  return rc;
+}
+
+int coir_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes, int64_t deadline) {
+  int rc;
+  struct coir__fd *d = coir__fd_find(fd, &rc);
+  if (!d) return rc;
+  breathe(self());
+  uint64_t word = atm_load_acq(&d->word), life = word & COIR__FD_LIFE; /* acquire: as in transfer() */
+  if (!(word & COIR__FD_ADOPTED) && (rc = coir__sys_set_nonblock(fd)) < 0) return rc;
+  for (int64_t step = 0; (rc = connect_once(d, fd, life, addr, addr_bytes)) == -EAGAIN && names_unix(addr, addr_bytes);)
+    if ((rc = io_pause(&step, deadline)) < 0) return rc; /* the backlog is full */
+  /* An interrupted attempt goes on, like one that is in progress. */
+  if (rc != -EINPROGRESS && rc != -EINTR) return rc;
+  rc = wait_ready(d, fd, life, COIR__POLL_OUT, COIR__REASON_WRITE, deadline);
+  return rc < 0 ? rc : coir__sys_pending_error(fd);
+}
+
+/* ---- Descriptors ---------------------------------------------------------------------------------------------------- */
+
+int coir_poll(int fd, int events, int64_t deadline) {
+  _Static_assert(COIR_READABLE == COIR__POLL_IN && COIR_WRITABLE == COIR__POLL_OUT, "the same bits");
+  if (events == 0 || (events & ~(COIR_READABLE | COIR_WRITABLE))) return -EINVAL;
+  int rc;
+  struct coir__fd *d = coir__fd_find(fd, &rc);
+  if (!d) return rc;
+  breathe(self());
+  uint64_t word = atm_load_acq(&d->word); /* acquire: as in transfer() */
+  if (COIR_UNLIKELY(word & COIR__FD_KEPT) && (events & COIR_READABLE)) return COIR_READABLE;
+  return wait_ready(d, fd, word & COIR__FD_LIFE, (uint32_t)events, COIR__REASON_POLL, deadline);
+}
+
+int coir_close(int fd) {
+  int rc;
+  struct coir__fd *d = coir__fd_find(fd, &rc);
+  if (!d) return rc == -ENOMEM ? coir__sys_close(fd) : rc; /* -ENOMEM: open, but nobody can have waited for it */
+  struct coir__clause *woken = coir__fd_retire(d, fd);
+  rc = coir__sys_close(fd);
+  coir__fd_wake(woken);
+  return rc;
+}
+
+int coir_adopt(int fd) {
+  int rc;
+  struct coir__fd *d = coir__fd_find(fd, &rc);
+  if (!d) return rc;
+  int kind = coir__sys_kind(fd);
+  if (kind < 0) return kind;
+  uint64_t bits = COIR__FD_ADOPTED;
+  if (kind == COIR__KIND_SOCKET) bits |= COIR__FD_SOCKET | (coir__sys_is_tcp(fd) ? COIR__FD_TCP : 0);
+  if (kind == COIR__KIND_FILE) bits |= COIR__FD_FILE;
+  else if ((rc = coir__sys_set_nonblock(fd)) < 0) return rc;
+  coir__fd_adopt(d, bits);
+  return 0;
+}

@@ -1,0 +1,96 @@
+/* Fiber-local values: an array of COIR_KEYS_MAX pointers per fiber (or plain thread), made on first use. */
+#include "internal.h"
+
+#define DESTROY_ROUNDS 4
+
+static struct {
+  _Atomic(uint32_t) used;           /* a key exists */
+  _Atomic(uint32_t) life;           /* counts its deletions: values stored in a former life do not count */
+  void (*_Atomic destroy)(void *);
+} keys[COIR_KEYS_MAX];
+static struct coir__lock keys_lock;
+
+static bool key_is_valid(int key) { return key >= 0 && key < COIR_KEYS_MAX && atm_load_acq(&keys[key].used); }
+
+int coir_key_create(void (*destroy)(void *value)) {
+  int key = -EAGAIN;
+  coir__lock(&keys_lock);
+  for (int i = 0; i < COIR_KEYS_MAX && key < 0; i++)
+    if (!atm_load_rlx(&keys[i].used)) key = i;
+  if (key >= 0) {
+    atomic_store_explicit(&keys[key].destroy, destroy, memory_order_relaxed);
+    atm_store_rel(&keys[key].used, 1); /* destroy before it; pairs with key_is_valid */
+  }
+  coir__unlock(&keys_lock);
+  return key;
+}
+
+int coir_key_delete(int key) {
+  int rc = -EINVAL;
+  coir__lock(&keys_lock);
+  if (key_is_valid(key)) {
+    atm_add_rlx(&keys[key].life, 1);
+    atm_store_rel(&keys[key].used, 0);
+    rc = 0;
+  }
+  coir__unlock(&keys_lock);
+  return rc;
+}
+
+/* Where the caller keeps its values; NULL when memory is short. A plain thread's belong to no runtime. */
+static struct coir__local **locals_of_caller(struct coir_runtime **rt) {
+  struct coir__worker *w = coir__self();
+  *rt = w ? w->rt : NULL;
+  if (w) return &w->current->locals;
+  struct coir__thread *t = coir__thread_get();
+  return t ? &t->locals : NULL;
+}
+
+int coir_local_set(int key, void *value) {
+  if (!key_is_valid(key)) return -EINVAL;
+  struct coir_runtime *rt;
+  struct coir__local **where = locals_of_caller(&rt);
+  if (!where) return -ENOMEM;
+  if (!*where) *where = coir__alloc(rt, COIR_KEYS_MAX * sizeof **where);
+  if (!*where) return -ENOMEM;
+  (*where)[key] = (struct coir__local){.value = value, .life = atm_load_rlx(&keys[key].life)};
+  return 0;
+}
+
+void *coir_local_get(int key) {
+  if (!key_is_valid(key)) return NULL;
+  struct coir_runtime *rt;
+  struct coir__local **where = locals_of_caller(&rt);
+  if (!where || !*where) return NULL;
+  struct coir__local *l = &(*where)[key];
+  return l->life == atm_load_rlx(&keys[key].life) ? l->value : NULL;
+}
+
+/* A destructor may store values anew; they get DESTROY_ROUNDS chances, as with pthread_key_create. */
+void coir__locals_destroy(struct coir__local *locals) {
+  bool again = true;
+  for (int round = 0; again && round < DESTROY_ROUNDS; round++) {
+    again = false;
+    for (int i = 0; i < COIR_KEYS_MAX; i++) {
+      void *value = locals[i].value;
+      locals[i].value = NULL;
+      if (!value || !key_is_valid(i) || locals[i].life != atm_load_rlx(&keys[i].life)) continue;
+      void (*destroy)(void *) = atomic_load_explicit(&keys[i].destroy, memory_order_relaxed);
+      if (!destroy) continue;
+      destroy(value);
+      again = true;
+    }
+  }
+}
+
+void coir__locals_free(struct coir_runtime *rt, struct coir__local *locals) {
+  if (locals) coir__free(rt, locals, COIR_KEYS_MAX * sizeof *locals);
+}
+
+/* Called by a plain thread that ends. */
+void coir__locals_thread_ended(struct coir__thread *t) {
+  if (!t->locals) return;
+  coir__locals_destroy(t->locals);
+  coir__locals_free(NULL, t->locals);
+  t->locals = NULL;
+}

@@ -1,0 +1,123 @@
+/* What the core needs of the operating system; one file per system implements it (os/linux.c).
+ *
+ * errno occurs only behind this contract: every function here returns 0 or more, or a negative errno code. The pointers are
+ * not NULL and sizes are multiples of coir__os_page(), unless a line says otherwise. */
+#ifndef COIR_SRC_OS_H
+#define COIR_SRC_OS_H
+
+#include <pthread.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "types.h"
+
+size_t coir__os_page(void);
+
+/* Reserves address space: private, anonymous, readable and writable, not accounted (NORESERVE), no huge pages unless
+ * `huge`. Aligned to `align` (a power of two, or 0 for a page). NULL when there is none. Gives it back. */
+void *coir__os_reserve(size_t bytes, size_t align, bool huge);
+void coir__os_release(void *memory, size_t bytes);
+
+/* Returns pages to the system; they read as zero afterwards (MADV_DONTNEED). */
+void coir__os_discard(void *memory, size_t bytes);
+
+/* Makes one page inaccessible: cheaply within one mapping (MADV_GUARD_INSTALL; -EINVAL where the kernel has it not), or by
+ * mprotect, which splits the mapping (-ENOMEM at the limit of mappings). */
+int coir__os_guard_install(void *page);
+int coir__os_guard_protect(void *page);
+
+/* Monotonic clock in ns. */
+int64_t coir__os_now(void);
+
+/* Sleeps while *word == value, at most until `deadline` (absolute; COIR_NEVER: no limit). Returns 0 when woken or when the
+ * word differs, -ETIMEDOUT, -EINTR. Wakes one sleeper. Private futexes. */
+int coir__os_futex_wait(_Atomic(uint32_t) *word, uint32_t value, int64_t deadline);
+void coir__os_futex_wake(_Atomic(uint32_t) *word, int count);
+
+/* CPUs that this process may use: the affinity mask, and the cgroup's quota rounded up (v1 and v2); at least 1. */
+int coir__os_cpu_count(void);
+
+/* Starts a thread with a stack of 512 KiB and every signal blocked that a program may want on its own threads (all but the
+ * synchronous ones and SIGPROF); `name` shows in ps, cut to 15 bytes. */
+int coir__os_thread_start(pthread_t *out, const char *name, void *(*fn)(void *), void *arg);
+void coir__os_thread_yield(void);
+
+/* Registers membarrier once per process and sets coir__fence_asymmetric. Any thread, repeatedly. */
+void coir__os_fence_init(void);
+
+/* Bounds of the calling thread's own stack. */
+void coir__os_stack_bounds(const void **low, size_t *bytes);
+
+/* Writes all of `text` to fd 2, retrying; for messages before an abort, and from signal handlers. */
+void coir__os_complain(const char *text, size_t bytes);
+
+/* ---- The calling thread -------------------------------------------------------------------------------------------- */
+
+/* The record of the calling thread, or NULL when Coir does not know it yet. The only reader of a thread-local in the core.
+ *
+ * It is never cached across a switch: the read is a volatile instruction (x86-64, aarch64), or a call that the compiler
+ * cannot see into, so it is made again each time (TLS pitfalls: docs/tls.md). */
+#if defined(__x86_64__) && !defined(COIR_PORTABLE_TLS)
+extern __thread struct coir__thread *coir__tls __attribute__((tls_model("initial-exec")));
+static inline struct coir__thread *coir__thread_peek(void) {
+  struct coir__thread *t;
+  __asm__ volatile("movq coir__tls@gottpoff(%%rip), %0\n\tmovq %%fs:(%0), %0" : "=r"(t));
+  return t;
+}
+#elif defined(__aarch64__) && !defined(COIR_PORTABLE_TLS)
+extern __thread struct coir__thread *coir__tls __attribute__((tls_model("initial-exec")));
+static inline struct coir__thread *coir__thread_peek(void) {
+  struct coir__thread *t;
+  uintptr_t base;
+  __asm__ volatile(
+      "mrs %1, tpidr_el0\n\tadrp %0, :gottprel:coir__tls\n\tldr %0, [%0, #:gottprel_lo12:coir__tls]\n\tldr %0, [%1, %0]"
+      : "=&r"(t), "=&r"(base));
+  return t;
+}
+#else
+struct coir__thread *coir__thread_peek(void);
+#endif
+
+/* The same, but makes a record when there is none; NULL only when memory is short. The record goes back when the thread ends
+ * (a pthread key's destructor), which runs the destructors of its fiber-local values through coir__thread_ended. */
+struct coir__thread *coir__thread_get(void);
+
+/* Called on a thread that ends, with its record, before that is given back. Set by fiber.c. */
+extern void (*coir__thread_ended)(struct coir__thread *thread);
+
+/* ---- Descriptors (os/linux_io.c) ----------------------------------------------------------------------------------- */
+
+/* What a descriptor is, as far as waiting is concerned. */
+enum coir__kind {
+  COIR__KIND_SOCKET, /* each call can be told not to block */
+  COIR__KIND_PIPE,   /* pipes, terminals, eventfds and the like: never block once they are O_NONBLOCK */
+  COIR__KIND_FILE,   /* regular files, block devices, directories: always ready, and block all the same */
+};
+
+/* One attempt of the system call of that name. Sockets: never blocks, never raises SIGPIPE, whatever the descriptor's
+ * blocking mode; -EAGAIN where it would have to wait. read to writev: as the descriptor's mode says. */
+ssize_t coir__sys_recv(int fd, void *buf, size_t bytes, int flags, struct sockaddr *addr, socklen_t *addr_bytes);
+ssize_t coir__sys_recvmsg(int fd, struct msghdr *msg, int flags);
+ssize_t coir__sys_send(int fd, const void *buf, size_t bytes, int flags, const struct sockaddr *addr, socklen_t addr_bytes);
+ssize_t coir__sys_sendmsg(int fd, const struct msghdr *msg, int flags);
+ssize_t coir__sys_read(int fd, void *buf, size_t bytes);
+ssize_t coir__sys_readv(int fd, const struct iovec *iov, int iov_count);
+ssize_t coir__sys_write(int fd, const void *buf, size_t bytes);
+ssize_t coir__sys_writev(int fd, const struct iovec *iov, int iov_count);
+
+/* What they make is non-blocking and close-on-exec. accept and connect block unless `fd` is O_NONBLOCK. */
+int coir__sys_socket(int domain, int type, int protocol);
+int coir__sys_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes);
+int coir__sys_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes);
+
+int coir__sys_close(int fd);        /* never -EINTR: the descriptor is gone all the same */
+int coir__sys_kind(int fd);         /* enum coir__kind, or -EBADF */
+int coir__sys_is_tcp(int fd);       /* 1: a stream socket of TCP over IPv4 or IPv6; 0 */
+int coir__sys_set_nonblock(int fd); /* 0, or -EBADF; a look only where it is set already */
+int coir__sys_pending_error(int fd); /* takes SO_ERROR: 0, or the error as a negative code */
+int coir__sys_ready(int fd, uint32_t events); /* which of `events` (COIR__POLL_IN, _OUT) hold now, or -EBADF */
+int coir__sys_fd_limit(void);       /* numbers of descriptors in this process can never reach this */
+
+#endif

@@ -1,0 +1,574 @@
+/* os.h for Linux: memory, clock, futex, threads, membarrier, and the record of the calling thread.
+ *
+ * errno. User code on fibers relies on its own errno, and a fiber may come back on another thread, so nothing here
+ * leaves a trace in it: each function that can touch errno puts it back as it was and returns a negative code. The
+ * address of errno must not be kept across a switch either (libc declares its accessor const, so a compiler may);
+ * therefore it is read and written by two functions that are never inlined, even when the whole program is optimized
+ * at link time.
+ *
+ * Membarrier. coir__fence_heavy is MEMBARRIER_CMD_PRIVATE_EXPEDITED. The process registers for it once, before the
+ * first runtime or the first record of a thread exists, so coir__fence_asymmetric is constant wherever it is read.
+ * The kernel keeps the registration with the address space: a forked child has it too. COIR_NO_MEMBARRIER=1 in the
+ * environment leaves it out, so that the fallback can be tested: both fences are full ones then.
+ *
+ * Records of threads (struct coir__thread) are never freed, because a late party may still look at the claim word of
+ * a wait that is over, or knock once more at its futex. A thread that ends gives its record to a process-wide list,
+ * from which the next new thread takes it. The claim word keeps its number, so that an old open word never comes
+ * back.
+ *
+ * Rejected: reading the record with pthread_getspecific (a call of 2 ns on every public function, where the thread-
+ * local costs two loads); the general-dynamic model of thread-locals (a call as well, and its address may be kept
+ * across a switch). The price of the initial-exec model is eight bytes of the static block, which a dlopen'ed library
+ * may use too. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+
+#include "os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <link.h>
+#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/poll.h> /* not <poll.h>: our own poll.h lies on the search path */
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "coir.h"
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102 /* Linux 6.13 */
+#endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24 /* Linux 5.18 */
+#endif
+
+#define LOCK_SPINS_MAX 100
+#define THREAD_STACK_BYTES ((size_t)512 << 10) /* beside thread-locals and signal frames; fibers do not run on it */
+#define CPUS_MAX (1 << 20)                     /* where the search for the size of the affinity mask stops */
+#define COMPLAIN_TRIES_MAX 50
+
+/* Neither inlined nor looked into by the compiler's analysis of other functions. */
+#if defined(__has_attribute)
+#if __has_attribute(noipa)
+#define OPAQUE __attribute__((noinline, noipa))
+#endif
+#endif
+#ifndef OPAQUE
+#define OPAQUE __attribute__((noinline))
+#endif
+
+static OPAQUE int errno_get(void) {
+  __asm__ volatile("" ::: "memory");
+  return errno;
+}
+
+static OPAQUE void errno_set(int value) {
+  __asm__ volatile("" ::: "memory");
+  errno = value;
+}
+
+/* Takes the error of the call that just failed, puts errno back to `saved`, returns the error as a negative code. */
+static int errno_take(int saved) {
+  int rc = -errno_get();
+  errno_set(saved);
+  return rc;
+}
+
+static OPAQUE void die(const char *text) {
+  coir__os_complain(text, strlen(text));
+  abort();
+}
+
+/* ---- Memory ------------------------------------------------------------------------------------------------------ */
+
+size_t coir__os_page(void) { return (size_t)sysconf(_SC_PAGESIZE); }
+
+void *coir__os_reserve(size_t bytes, size_t align, bool huge) {
+  int saved = errno_get();
+  size_t page = coir__os_page(), extra = align > page ? align - page : 0;
+  if (bytes == 0 || bytes > SIZE_MAX - extra) return NULL;
+  char *base = mmap(NULL, bytes + extra, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (base == MAP_FAILED) {
+    errno_set(saved);
+    return NULL;
+  }
+  size_t head = extra ? (size_t)(-(uintptr_t)base & (align - 1)) : 0, tail = extra - head;
+  if (head) munmap(base, head);
+  if (tail) munmap(base + head + bytes, tail);
+  /* Advice; a kernel without huge pages says EINVAL. */
+  madvise(base + head, bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  errno_set(saved);
+  return base + head;
+}
+
+void coir__os_release(void *memory, size_t bytes) {
+  int saved = errno_get();
+  /* At the limit of mappings a hole cannot be cut. The pages at least go back then. */
+  if (munmap(memory, bytes) != 0) madvise(memory, bytes, MADV_DONTNEED);
+  errno_set(saved);
+}
+
+void coir__os_discard(void *memory, size_t bytes) {
+  int saved = errno_get();
+  /* Pages that the program has locked (mlockall) are refused; the caller is promised zeros all the same. */
+  if (madvise(memory, bytes, MADV_DONTNEED) != 0 && madvise(memory, bytes, MADV_DONTNEED_LOCKED) != 0) {
+    memset(memory, 0, bytes);
+  }
+  errno_set(saved);
+}
+
+static bool guard_works;
+static pthread_once_t guard_once = PTHREAD_ONCE_INIT;
+
+/* Asks whether the kernel really refuses access to a guarded page: emulators take any advice and do nothing. */
+static void guard_probe(void) {
+  size_t page = coir__os_page();
+  char *memory = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return;
+  /* The page is an empty path, which does not exist, unless it cannot be read. */
+  if (madvise(memory, page, MADV_GUARD_INSTALL) == 0) guard_works = access(memory, F_OK) != 0 && errno_get() == EFAULT;
+  munmap(memory, page);
+}
+
+int coir__os_guard_install(void *page) {
+  int saved = errno_get();
+  pthread_once(&guard_once, guard_probe);
+  int rc = guard_works ? madvise(page, coir__os_page(), MADV_GUARD_INSTALL) : -EINVAL;
+  if (rc == -1) return errno_take(saved);
+  errno_set(saved);
+  return rc;
+}
+
+int coir__os_guard_protect(void *page) {
+  int saved = errno_get();
+  return mprotect(page, coir__os_page(), PROT_NONE) == 0 ? 0 : errno_take(saved);
+}
+
+/* ---- Time, sleep, locks ------------------------------------------------------------------------------------------ */
+
+int64_t coir__os_now(void) {
+  struct timespec ts;
+  clock_gettime(CLOCK_MONOTONIC, &ts);
+  return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+int coir__os_futex_wait(_Atomic(uint32_t) *word, uint32_t value, int64_t deadline) {
+  int saved = errno_get();
+  struct timespec ts, *limit = NULL;
+  if (deadline != COIR_NEVER) {
+    if (deadline < 0) deadline = 0; /* the kernel refuses negative times */
+    ts = (struct timespec){.tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000};
+    limit = &ts;
+  }
+  /* WAIT_BITSET is the one whose time is absolute, on CLOCK_MONOTONIC. */
+  int op = FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG;
+  long rc = syscall(SYS_futex, word, op, value, limit, NULL, FUTEX_BITSET_MATCH_ANY);
+  if (rc == 0) return 0;
+  int error = errno_take(saved);
+  return error == -EAGAIN ? 0 : error;
+}
+
+void coir__os_futex_wake(_Atomic(uint32_t) *word, int count) {
+  int saved = errno_get();
+  /* May fail with EFAULT: a waiter that was woken meanwhile may have returned, and its memory be gone. */
+  if (syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, count, NULL, NULL, 0) < 0) errno_set(saved);
+}
+
+/* Spins shortly, then yields between tries: whoever holds the lock may have been preempted, and need this very CPU. */
+void coir__lock_slow(struct coir__lock *lock) {
+  for (int spins = 0;; spins++) {
+    if (atm_load_rlx(&lock->held) == 0 && coir__lock_try(lock)) return;
+    if (spins < LOCK_SPINS_MAX) coir__pause();
+    else sched_yield();
+  }
+}
+
+/* ---- The asymmetric fence ---------------------------------------------------------------------------------------- */
+
+bool coir__fence_asymmetric;
+static pthread_once_t fence_once = PTHREAD_ONCE_INIT;
+
+static void fence_register(void) {
+  const char *off = getenv("COIR_NO_MEMBARRIER");
+  if (off && strcmp(off, "1") == 0) return;
+  long commands = syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0);
+  if (commands < 0 || !(commands & MEMBARRIER_CMD_PRIVATE_EXPEDITED)) return;
+  coir__fence_asymmetric = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+}
+
+void coir__os_fence_init(void) {
+  int saved = errno_get();
+  pthread_once(&fence_once, fence_register);
+  errno_set(saved);
+}
+
+void coir__fence_heavy(void) {
+  if (!coir__fence_asymmetric) {
+    atomic_thread_fence(memory_order_seq_cst); /* pairs with the full fence that coir__fence_light is then */
+    return;
+  }
+  int saved = errno_get();
+  while (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) != 0) {
+    /* Some kernels allocate a mask of CPUs. Any other error means that the light fences do not hold. */
+    if (errno_get() != ENOMEM) die("coir: membarrier fails although it was registered\n");
+    sched_yield();
+    errno_set(saved);
+  }
+}
+
+/* ---- CPUs -------------------------------------------------------------------------------------------------------- */
+
+/* CPUs of the affinity mask, 0 when it cannot be read. A kernel built for more CPUs than the mask has says EINVAL. */
+static int affinity_cpus(void) {
+  for (int size = 1024; size <= CPUS_MAX; size *= 2) {
+    cpu_set_t *set = CPU_ALLOC(size);
+    if (!set) return 0;
+    size_t bytes = CPU_ALLOC_SIZE(size);
+    int rc = sched_getaffinity(0, bytes, set), error = rc == 0 ? 0 : errno_get();
+    int count = rc == 0 ? CPU_COUNT_S(bytes, set) : 0;
+    CPU_FREE(set);
+    if (error != EINVAL) return count;
+  }
+  return 0;
+}
+
+/* Reads up to two numbers from the file `name` in the folder `dir`; returns how many. */
+static int read_numbers(const char *dir, const char *name, long long *a, long long *b) {
+  char path[512], text[64];
+  if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path) return 0;
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  ssize_t n = read(fd, text, sizeof text - 1);
+  close(fd);
+  if (n <= 0) return 0;
+  text[n] = '\0';
+  char *end;
+  *a = strtoll(text, &end, 10);
+  if (end == text) return 0; /* "max" */
+  char *rest = end;
+  *b = strtoll(rest, &end, 10);
+  return end == rest ? 1 : 2;
+}
+
+/* The CPUs that the quota of the control group in `dir` is worth, rounded up; INT_MAX when it has none. */
+static int quota_cpus(const char *dir, bool is_v2) {
+  long long quota = -1, period = 0, unused;
+  if (is_v2) {
+    if (read_numbers(dir, "cpu.max", &quota, &period) != 2) return INT_MAX;
+  } else if (read_numbers(dir, "cpu.cfs_quota_us", &quota, &unused) < 1 ||
+             read_numbers(dir, "cpu.cfs_period_us", &period, &unused) < 1) {
+    return INT_MAX;
+  }
+  if (quota <= 0 || period <= 0 || quota / period >= INT_MAX) return INT_MAX;
+  return (int)((quota + period - 1) / period);
+}
+
+/* The smallest quota on the way from the group `path` below the mount point `mount` up to the mount point itself. */
+static int quota_walk(const char *mount, const char *path, bool is_v2) {
+  char dir[448];
+  size_t base = strlen(mount);
+  int length = snprintf(dir, sizeof dir, "%s%s", mount, strcmp(path, "/") == 0 ? "" : path), cpus = INT_MAX;
+  if (length >= (int)sizeof dir) dir[base < sizeof dir ? base : 0] = '\0';
+  for (;;) {
+    int here = quota_cpus(dir, is_v2);
+    if (here < cpus) cpus = here;
+    char *slash = strrchr(dir, '/');
+    if (!slash || slash < dir + base) return cpus;
+    *slash = '\0';
+  }
+}
+
+static bool has_word(const char *list, const char *word) {
+  size_t length = strlen(word);
+  for (const char *at = list; at; at = strchr(at, ','), at = at ? at + 1 : NULL) {
+    if (strncmp(at, word, length) == 0 && (at[length] == ',' || at[length] == '\0')) return true;
+  }
+  return false;
+}
+
+/* The path of the process's own group in the hierarchy of the cpu controller (v1), or in the unified one (v2): a
+ * copy, or NULL. A line of /proc/self/cgroup is "number:controllers:path"; the unified hierarchy has no controllers. */
+static char *own_group(bool is_v2) {
+  FILE *file = fopen("/proc/self/cgroup", "re");
+  if (!file) return NULL;
+  char *line = NULL, *found = NULL;
+  size_t room = 0;
+  while (!found && getline(&line, &room, file) > 0) {
+    line[strcspn(line, "\n")] = '\0';
+    char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL;
+    if (!path) continue;
+    *controllers++ = *path++ = '\0';
+    if (is_v2 ? *controllers == '\0' : has_word(controllers, "cpu")) found = strdup(path);
+  }
+  free(line);
+  fclose(file);
+  return found;
+}
+
+/* Decodes the octal escapes of mountinfo (\040 is a space), in place. */
+static void unescape(char *text) {
+  char *to = text;
+  for (const char *from = text; *from; to++) {
+    if (from[0] == '\\' && from[1] >= '0' && from[1] <= '3' && from[2] && from[3]) {
+      *to = (char)((from[1] - '0') * 64 + (from[2] - '0') * 8 + (from[3] - '0'));
+      from += 4;
+    } else {
+      *to = *from++;
+    }
+  }
+  *to = '\0';
+}
+
+/* The quota that one line of /proc/self/mountinfo leads to, INT_MAX when it is no mount of the cpu controller. A
+ * container may see a group as the root of its mount; the path of the process's group then begins with that root, or,
+ * where the two cannot be matched, the mount point is the group. */
+static int mount_cpus(char *line, char *const groups[2]) {
+  enum { ROOT = 3, MOUNT = 4, FIXED = 6 };
+  char *state = NULL, *fields[FIXED], *word = strtok_r(line, " \n", &state);
+  int n = 0;
+  for (; word && n < FIXED; word = strtok_r(NULL, " \n", &state)) fields[n++] = word;
+  while (word && strcmp(word, "-") != 0) word = strtok_r(NULL, " \n", &state);
+  const char *type = word ? strtok_r(NULL, " \n", &state) : NULL;
+  const char *source = type ? strtok_r(NULL, " \n", &state) : NULL;
+  const char *options = source ? strtok_r(NULL, " \n", &state) : NULL;
+  if (!options || n < FIXED) return INT_MAX;
+  bool is_v2 = strcmp(type, "cgroup2") == 0;
+  const char *group = groups[is_v2];
+  if (!group || (!is_v2 && (strcmp(type, "cgroup") != 0 || !has_word(options, "cpu")))) return INT_MAX;
+  unescape(fields[MOUNT]);
+  unescape(fields[ROOT]);
+  const char *root = strcmp(fields[ROOT], "/") == 0 ? "" : fields[ROOT];
+  size_t length = strlen(root);
+  bool is_below = strncmp(group, root, length) == 0 && (group[length] == '/' || group[length] == '\0');
+  return quota_walk(fields[MOUNT], is_below && strncmp(group, "/..", 3) != 0 ? group + length : "", is_v2);
+}
+
+static int cgroup_cpus(void) {
+  FILE *file = fopen("/proc/self/mountinfo", "re");
+  if (!file) return INT_MAX;
+  char *groups[2] = {own_group(false), own_group(true)}, *line = NULL;
+  size_t room = 0;
+  int cpus = INT_MAX;
+  while (getline(&line, &room, file) > 0) {
+    int here = mount_cpus(line, groups);
+    if (here < cpus) cpus = here;
+  }
+  free(line);
+  free(groups[0]);
+  free(groups[1]);
+  fclose(file);
+  return cpus;
+}
+
+int coir__os_cpu_count(void) {
+  int saved = errno_get(), cpus = affinity_cpus(), quota = cgroup_cpus();
+  if (cpus < 1) cpus = (int)sysconf(_SC_NPROCESSORS_ONLN);
+  if (quota < cpus) cpus = quota;
+  errno_set(saved);
+  return cpus < 1 ? 1 : cpus;
+}
+
+/* ---- Threads ----------------------------------------------------------------------------------------------------- */
+
+/* What a new thread is to do; it frees this. */
+struct start {
+  void *(*fn)(void *);
+  void *arg;
+  char name[16]; /* what the kernel keeps of a name */
+};
+
+static void *thread_main(void *arg) {
+  struct start start = *(struct start *)arg;
+  free(arg);
+  pthread_setname_np(pthread_self(), start.name);
+  return start.fn(start.arg);
+}
+
+static int add_tls_bytes(struct dl_phdr_info *info, size_t bytes, void *sum) {
+  (void)bytes;
+  for (int i = 0; i < info->dlpi_phnum; i++) {
+    const ElfW(Phdr) *header = &info->dlpi_phdr[i];
+    if (header->p_type == PT_TLS) *(size_t *)sum += header->p_memsz + header->p_align;
+  }
+  return 0;
+}
+
+/* glibc lays the thread-locals of all libraries into the thread's stack, and a signal frame with AVX-512 takes
+ * kilobytes, so both come on top. */
+static size_t thread_stack_bytes(void) {
+  size_t tls = 0, page = coir__os_page();
+  long least = sysconf(_SC_THREAD_STACK_MIN);
+  dl_iterate_phdr(add_tls_bytes, &tls);
+  size_t bytes = THREAD_STACK_BYTES + tls + (least > 0 ? (size_t)least : (size_t)PTHREAD_STACK_MIN);
+  return (bytes + page - 1) / page * page;
+}
+
+int coir__os_thread_start(pthread_t *out, const char *name, void *(*fn)(void *), void *arg) {
+  int saved = errno_get();
+  struct start *start = malloc(sizeof *start);
+  if (!start) {
+    errno_set(saved);
+    return -ENOMEM;
+  }
+  *start = (struct start){.fn = fn, .arg = arg};
+  snprintf(start->name, sizeof start->name, "%s", name);
+
+  pthread_attr_t attr;
+  int error = pthread_attr_init(&attr);
+  if (error == 0) {
+    static const int kept[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPROF};
+    sigset_t mask, old;
+    sigfillset(&mask);
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) sigdelset(&mask, kept[i]);
+    pthread_attr_setstacksize(&attr, thread_stack_bytes());
+    /* The new thread inherits the mask: no signal finds it before it has blocked them itself. */
+    pthread_sigmask(SIG_SETMASK, &mask, &old);
+    error = pthread_create(out, &attr, thread_main, start);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
+  }
+  if (error != 0) free(start);
+  errno_set(saved);
+  return -error;
+}
+
+void coir__os_thread_yield(void) { sched_yield(); }
+
+void coir__os_stack_bounds(const void **low, size_t *bytes) {
+  int saved = errno_get();
+  pthread_attr_t attr;
+  void *base = NULL;
+  size_t size = 0;
+  if (pthread_getattr_np(pthread_self(), &attr) == 0) {
+    if (pthread_attr_getstack(&attr, &base, &size) != 0) base = NULL, size = 0;
+    pthread_attr_destroy(&attr);
+  }
+  *low = base;
+  *bytes = size;
+  errno_set(saved);
+}
+
+void coir__os_complain(const char *text, size_t bytes) {
+  int saved = errno_get();
+  for (int tries = 0; bytes > 0 && tries < COMPLAIN_TRIES_MAX; tries++) {
+    ssize_t n = write(STDERR_FILENO, text, bytes);
+    if (n > 0) {
+      text += n;
+      bytes -= (size_t)n;
+    } else if (n < 0 && errno_get() == EAGAIN) {
+      struct pollfd full = {.fd = STDERR_FILENO, .events = POLLOUT};
+      poll(&full, 1, 100);
+    } else if (n < 0 && errno_get() != EINTR) {
+      break;
+    }
+  }
+  errno_set(saved);
+}
+
+/* ---- The calling thread ------------------------------------------------------------------------------------------ */
+
+/* "used": only assembly names it, which an optimizer at link time does not see. */
+__thread struct coir__thread *coir__tls __attribute__((tls_model("initial-exec"), used));
+
+void (*coir__thread_ended)(struct coir__thread *thread);
+
+static struct coir__lock records_lock;
+static struct coir__thread *records_free; /* (l) records_lock */
+static pthread_key_t record_key;
+static bool record_key_exists;
+static pthread_once_t record_once = PTHREAD_ONCE_INIT;
+
+#if defined(COIR_PORTABLE_TLS) || !(defined(__x86_64__) || defined(__aarch64__))
+OPAQUE struct coir__thread *coir__thread_peek(void) {
+  __asm__ volatile("" ::: "memory");
+  return coir__tls;
+}
+#endif
+
+/* Ordered against coir__thread_peek, whose assembly says nothing about memory. */
+static OPAQUE void tls_set(struct coir__thread *t) {
+  coir__tls = t;
+  __asm__ volatile("" ::: "memory");
+}
+
+static void record_give(struct coir__thread *t) {
+  coir__lock(&records_lock);
+  t->next_free = records_free;
+  records_free = t;
+  coir__unlock(&records_lock);
+}
+
+/* A record for the calling thread. A used one keeps its claim word and its futex: file head. */
+static struct coir__thread *record_take(void) {
+  coir__lock(&records_lock);
+  struct coir__thread *t = records_free;
+  if (t) records_free = t->next_free;
+  coir__unlock(&records_lock);
+  if (!t) {
+    size_t bytes = (sizeof *t + COIR__LINE - 1) / COIR__LINE * COIR__LINE; /* no two threads share a line */
+    t = aligned_alloc(COIR__LINE, bytes);
+    if (!t) return NULL;
+    memset(t, 0, bytes);
+    t->waiter.is_thread = 1;
+  }
+  t->errno_location = &errno;
+  return t;
+}
+
+/* At the end of a thread. The hook still finds the record; a later destructor that calls Coir makes a new one, whose
+ * turn comes in the next round of destructors. */
+static void record_end(void *record) {
+  struct coir__thread *t = record;
+  tls_set(t);
+  if (coir__thread_ended) coir__thread_ended(t);
+  tls_set(NULL);
+  pthread_setspecific(record_key, NULL);
+  atm_store_rlx(&t->waiter.cancel, 0); /* nobody else names this thread any more */
+  atm_store_rlx(&t->reason, 0);
+  atm_store_rlx(&t->object, 0);
+  t->worker = NULL;
+  t->idle_sp = NULL;
+  t->errno_location = NULL;
+  t->locals = NULL;
+  t->tsan = NULL;
+  t->asan_fake = NULL;
+  t->asan_low = NULL;
+  t->asan_bytes = 0;
+  t->alt_stack = NULL;
+  record_give(t);
+}
+
+/* A child forked while another thread held the list would wait for ever. */
+static void fork_prepare(void) { coir__lock(&records_lock); }
+static void fork_done(void) { coir__unlock(&records_lock); }
+
+static void record_init(void) {
+  coir__os_fence_init();
+  if (pthread_key_create(&record_key, record_end) != 0) return;
+  record_key_exists = pthread_atfork(fork_prepare, fork_done, fork_done) == 0;
+}
+
+struct coir__thread *coir__thread_get(void) {
+  struct coir__thread *t = coir__thread_peek();
+  if (COIR_LIKELY(t != NULL)) return t;
+  int saved = errno_get();
+  pthread_once(&record_once, record_init);
+  if (record_key_exists) t = record_take();
+  if (t && pthread_setspecific(record_key, t) != 0) {
+    record_give(t);
+    t = NULL;
+  }
+  tls_set(t);
+  errno_set(saved);
+  return t;
+}

@@ -1,0 +1,165 @@
+/* os.h for Linux: system calls on descriptors, made once each, with the error in the result.
+ *
+ * errno. Each call is a function of its own that is never inlined, remembers errno, and puts it back: so the fiber's errno
+ * stays its own, and the address of errno, which libc lets compilers keep, is never kept across a switch.
+ *
+ * libc's recv, send and the like switch asynchronous cancellation of threads on and off around the system call, two locked
+ * instructions each. Nobody cancels the threads of Coir, so the two calls that matter for speed go through syscall(2);
+ * except under sanitizers, whose interceptors want to see them. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <sys/poll.h> /* not <poll.h>: our own poll.h lies on the search path */
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "ctx.h"
+#include "os.h"
+#include "poll.h"
+
+/* Descriptors beyond the first million are refused: their records would reserve too much. */
+#define FD_LIMIT_MIN 1024
+#define FD_LIMIT_MAX (1 << 20)
+
+#define LEAF __attribute__((noinline))
+
+/* The body of a leaf: the call's result, or its error as a negative code. */
+#define RETURN_CALL(type, call) \
+  do { \
+    int saved_ = errno; \
+    type result_ = (type)(call); \
+    if (result_ < 0) { \
+      result_ = -errno; \
+      errno = saved_; \
+    } \
+    return result_; \
+  } while (0)
+
+LEAF ssize_t coir__sys_recv(int fd, void *buf, size_t bytes, int flags, struct sockaddr *addr, socklen_t *addr_bytes) {
+  flags = (flags | MSG_DONTWAIT) & ~MSG_WAITALL;
+#if defined(COIR_SANITIZED)
+  RETURN_CALL(ssize_t, recvfrom(fd, buf, bytes, flags, addr, addr_bytes));
+#else
+  RETURN_CALL(ssize_t, syscall(SYS_recvfrom, fd, buf, bytes, flags, addr, addr_bytes));
+#endif
+}
+
+LEAF ssize_t coir__sys_send(int fd, const void *buf, size_t bytes, int flags, const struct sockaddr *addr,
+                            socklen_t addr_bytes) {
+  flags |= MSG_DONTWAIT | MSG_NOSIGNAL;
+#if defined(COIR_SANITIZED)
+  RETURN_CALL(ssize_t, sendto(fd, buf, bytes, flags, addr, addr_bytes));
+#else
+  RETURN_CALL(ssize_t, syscall(SYS_sendto, fd, buf, bytes, flags, addr, addr_bytes));
+#endif
+}
+
+LEAF ssize_t coir__sys_recvmsg(int fd, struct msghdr *msg, int flags) {
+  RETURN_CALL(ssize_t, recvmsg(fd, msg, (flags | MSG_DONTWAIT) & ~MSG_WAITALL));
+}
+
+LEAF ssize_t coir__sys_sendmsg(int fd, const struct msghdr *msg, int flags) {
+  RETURN_CALL(ssize_t, sendmsg(fd, msg, flags | MSG_DONTWAIT | MSG_NOSIGNAL));
+}
+
+LEAF ssize_t coir__sys_read(int fd, void *buf, size_t bytes) { RETURN_CALL(ssize_t, read(fd, buf, bytes)); }
+LEAF ssize_t coir__sys_write(int fd, const void *buf, size_t bytes) { RETURN_CALL(ssize_t, write(fd, buf, bytes)); }
+LEAF ssize_t coir__sys_readv(int fd, const struct iovec *iov, int iov_count) {
+  RETURN_CALL(ssize_t, readv(fd, iov, iov_count));
+}
+LEAF ssize_t coir__sys_writev(int fd, const struct iovec *iov, int iov_count) {
+  RETURN_CALL(ssize_t, writev(fd, iov, iov_count));
+}
+
+LEAF int coir__sys_socket(int domain, int type, int protocol) {
+  RETURN_CALL(int, socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
+}
+
+LEAF int coir__sys_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes) {
+  RETURN_CALL(int, accept4(fd, addr, addr_bytes, SOCK_NONBLOCK | SOCK_CLOEXEC));
+}
+
+LEAF int coir__sys_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes) {
+  RETURN_CALL(int, connect(fd, addr, addr_bytes));
+}
+
+LEAF int coir__sys_close(int fd) {
+  int saved = errno, rc = close(fd);
+  if (rc < 0) rc = errno == EINTR ? 0 : -errno;
+  errno = saved;
+  return rc;
+}
+
+LEAF int coir__sys_kind(int fd) {
+  int saved = errno;
+  struct stat st;
+  int rc = fstat(fd, &st);
+  errno = saved;
+  if (rc < 0) return -EBADF; /* its only error for a descriptor that is open would be a file too large for 32 bits */
+  if (S_ISSOCK(st.st_mode)) return COIR__KIND_SOCKET;
+  return S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode) ? COIR__KIND_FILE : COIR__KIND_PIPE;
+}
+
+/* A socket's option that is an int, or -1. */
+static LEAF int option(int fd, int name) {
+  int saved = errno, value = -1;
+  socklen_t bytes = sizeof value;
+  if (getsockopt(fd, SOL_SOCKET, name, &value, &bytes) < 0) value = -1;
+  errno = saved;
+  return value;
+}
+
+int coir__sys_is_tcp(int fd) {
+  int domain = option(fd, SO_DOMAIN);
+  if (domain != AF_INET && domain != AF_INET6) return 0;
+  return option(fd, SO_TYPE) == SOCK_STREAM && option(fd, SO_PROTOCOL) == IPPROTO_TCP;
+}
+
+LEAF int coir__sys_set_nonblock(int fd) {
+  int saved = errno, flags = fcntl(fd, F_GETFL), rc = flags < 0 ? -1 : 0;
+  if (rc == 0 && !(flags & O_NONBLOCK)) rc = fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+  if (rc < 0) rc = -errno;
+  errno = saved;
+  return rc;
+}
+
+int coir__sys_pending_error(int fd) {
+  int error = option(fd, SO_ERROR);
+  return error < 0 ? -EBADF : -error;
+}
+
+LEAF int coir__sys_ready(int fd, uint32_t events) {
+  int saved = errno, rc = 0;
+  struct pollfd p = {.fd = fd};
+  if (events & COIR__POLL_IN) p.events |= POLLIN;
+  if (events & COIR__POLL_OUT) p.events |= POLLOUT;
+  if (poll(&p, 1, 0) < 0) rc = -errno; /* ENOMEM at most: it cannot wait */
+  errno = saved;
+  if (rc < 0) return rc;
+  if (p.revents & POLLNVAL) return -EBADF;
+  if (p.revents & (POLLHUP | POLLERR)) return (int)events;
+  if (p.revents & POLLIN) rc |= COIR__POLL_IN;
+  if (p.revents & POLLOUT) rc |= COIR__POLL_OUT;
+  return rc;
+}
+
+LEAF int coir__sys_fd_limit(void) {
+  int saved = errno, limit = FD_LIMIT_MAX, fd = open("/proc/sys/fs/nr_open", O_RDONLY | O_CLOEXEC);
+  char text[24];
+  ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+  if (fd >= 0) close(fd);
+  if (n > 0) {
+    long long value = 0;
+    for (ssize_t i = 0; i < n && text[i] >= '0' && text[i] <= '9' && value < FD_LIMIT_MAX; i++)
+      value = value * 10 + (text[i] - '0');
+    limit = value > FD_LIMIT_MAX ? FD_LIMIT_MAX : value < FD_LIMIT_MIN ? FD_LIMIT_MIN : (int)value;
+  }
+  errno = saved;
+  return limit;
+}

@@ -1,0 +1,300 @@
+/* Run queues.
+ *
+ * Goal: the owner of a queue pushes and pops without a locked instruction; thieves can still take fibers at any time, also
+ * from an owner that computes and does not look at its queues.
+ * Why it is hard: owner and thief must not take the same fiber, and agreeing on that costs each side a full fence. The owner
+ * pops every few nanoseconds, a thief comes now and then.
+ *
+ * Design. Each worker has
+ *   next   a slot for the fiber just woken: it runs next, at most NEXT_RUNS_MAX times in a row
+ *   ring   first in, first out, for spawned, yielded and woken fibers; [head, tail)
+ *   deque  last in, first out for the owner, first in first out for thieves (Chase and Lev, "Dynamic circular work-stealing
+ *          deque", 2005; orders after Le, Pop, Cohen, Zappa Nardelli, 2013): fork-join work; [top, bottom)
+ * and, touched by nobody else, a list of fibers bound to it.
+ *
+ * Ring and slot have two modes. While q.thieves is 0 the owner pops with plain loads and stores, between busy = 1 and
+ * busy = 0. A thief first raises q.thieves, executes a heavy fence, and waits for busy == 0: from then on every pop of
+ * the owner sees q.thieves != 0 and goes by compare-and-swap on head (exchange on next), as the thief does, so that neither
+ * waits for the other. When the last thief has left, the owner is back to plain pops. A thief that finds the owner inside
+ * for too long (it was preempted there) gives up.
+ *
+ * Rejected: a compare-and-swap per pop (Go, Tokio: 5 ns each); taking batches by one compare-and-swap (what was taken is
+ * out of thieves' reach, stuck behind a fiber that computes); a lock that makes the owner wait for a preempted thief.
+ *
+ * I1: a fiber is in at most one slot of all queues between head and tail (top and bottom).
+ * I2: only the owner writes tail, bottom and slots; slots in [head, tail) do not change.
+ * I3: head and top only grow. They are 64 bits wide, so they do not wrap, and a stale compare-and-swap fails.
+ * I4: with q.thieves == 0 seen by the owner after busy = 1, no thief changes head or next until busy = 0.
+ * Bounds: RING_MAX fibers per ring, beyond that they go to the runtime's lane; STEAL_MAX fibers per steal. */
+#include <string.h>
+
+#include "runq.h"
+
+#define RING_MIN 256
+#define RING_MAX (UINT64_C(1) << 20)
+#define STEAL_MAX 256
+#define STEAL_SPINS 256
+#define LANE_BATCH_MAX 64
+
+static struct coir__ring *ring_new(struct coir_runtime *rt, uint64_t slots, struct coir__ring *older) {
+  struct coir__ring *r = coir__alloc(rt, sizeof *r + slots * sizeof r->slots[0]);
+  if (!r) return NULL;
+  r->mask = slots - 1;
+  r->older = older;
+  return r;
+}
+
+static void ring_free(struct coir_runtime *rt, struct coir__ring *r) {
+  while (r) {
+    struct coir__ring *older = r->older;
+    coir__free(rt, r, sizeof *r + (r->mask + 1) * sizeof r->slots[0]);
+    r = older;
+  }
+}
+
+int coir__runq_init(struct coir__worker *w) {
+  struct coir__ring *ring = ring_new(w->rt, RING_MIN, NULL);
+  struct coir__ring *deque = ring_new(w->rt, RING_MIN, NULL);
+  atm_store_rlx(&w->q.ring, ring);
+  atm_store_rlx(&w->q.deque, deque);
+  return ring && deque ? 0 : -ENOMEM;
+}
+
+void coir__runq_fini(struct coir__worker *w) {
+  ring_free(w->rt, atm_load_rlx(&w->q.ring));
+  ring_free(w->rt, atm_load_rlx(&w->q.deque));
+}
+
+/* Doubles the storage of [from, to). Returns the new one, or NULL when it is as large as it gets or memory is short. */
+static struct coir__ring *ring_grow(struct coir__worker *w, _Atomic(struct coir__ring *) *where, uint64_t from, uint64_t to) {
+  struct coir__ring *r = atm_load_rlx(where);
+  if (r->mask + 1 >= RING_MAX) return NULL;
+  struct coir__ring *bigger = ring_new(w->rt, (r->mask + 1) * 2, r);
+  if (!bigger) return NULL;
+  for (uint64_t i = from; i < to; i++) coir__ring_set(bigger, i, coir__ring_get(r, i));
+  /* Release: the copies before the pointer. Pairs with the acquire of a thief. */
+  atm_store_rel(where, bigger);
+  return bigger;
+}
+
+/* The ring is full: makes it larger, or leaves the fiber to the runtime's lane. */
+void coir__runq_push_full(struct coir__worker *w, struct coir_fiber *f) {
+  struct coir__runq *q = &w->q;
+  uint64_t tail = atm_load_rlx(&q->tail);
+  struct coir__ring *r = ring_grow(w, &q->ring, atm_load_acq(&q->head), tail);
+  if (!r) {
+    coir__lane_put(w->rt, f);
+    return;
+  }
+  coir__ring_set(r, tail, f);
+  atm_store_rel(&q->tail, tail + 1); /* as in coir__runq_push */
+}
+
+void coir__runq_push_next(struct coir__worker *w, struct coir_fiber *f) {
+  struct coir__runq *q = &w->q;
+  struct coir_fiber *former = atm_load_rlx(&q->next);
+  if (!former) {
+    /* Release: pairs with the exchange of a thief. Only the owner turns NULL into something, so a store is enough. */
+    atm_store_rel(&q->next, f);
+    return;
+  }
+  /* The slot is taken, and a thief may be at it: exchange. */
+  former = atm_xchg_ar(&q->next, f);
+  if (former) coir__runq_push(w, former);
+}
+
+void coir__runq_push_lifo(struct coir__worker *w, struct coir_fiber *f) {
+  struct coir__runq *q = &w->q;
+  uint64_t bottom = atm_load_rlx(&q->bottom);
+  uint64_t top = atm_load_acq(&q->top);
+  struct coir__ring *r = atm_load_rlx(&q->deque);
+  if (COIR_UNLIKELY(bottom - top > r->mask)) {
+    r = ring_grow(w, &q->deque, top, bottom);
+    if (!r) {
+      coir__lane_put(w->rt, f);
+      return;
+    }
+  }
+  coir__ring_set(r, bottom, f);
+  /* Release: pairs with the acquire of bottom in deque_steal. */
+  atm_store_rel(&q->bottom, bottom + 1);
+  w->extra = 1;
+}
+
+/* Owner's end of the deque. The fence between the store of bottom and the load of top is light; thieves pay. */
+static struct coir_fiber *deque_pop(struct coir__runq *q) {
+  uint64_t b = atm_load_rlx(&q->bottom);
+  if (b == atm_load_rlx(&q->top)) return NULL;
+  b--;
+  struct coir__ring *r = atm_load_rlx(&q->deque);
+  atm_store_rlx(&q->bottom, b);
+  coir__fence_light(); /* pairs with the heavy fence in deque_steal */
+  uint64_t t = atm_load_rlx(&q->top);
+  if ((int64_t)(b - t) > 0) return coir__ring_get(r, b);
+  struct coir_fiber *f = NULL;
+  if (b == t && atm_cas_sc(&q->top, &t, t + 1)) f = coir__ring_get(r, b); /* the last one: whoever moves top has it */
+  atm_store_rlx(&q->bottom, b + 1);
+  return f;
+}
+
+static struct coir_fiber *deque_steal(struct coir__runq *q) {
+  uint64_t t = atm_load_acq(&q->top);
+  if ((int64_t)(atm_load_acq(&q->bottom) - t) <= 0) return NULL; /* the fence is dear: look first */
+  coir__fence_heavy();                                             /* pairs with the light fence in deque_pop */
+  uint64_t b = atm_load_acq(&q->bottom);
+  if ((int64_t)(b - t) <= 0) return NULL;
+  struct coir__ring *r = atm_load_acq(&q->deque);
+  struct coir_fiber *f = coir__ring_get(r, t);
+  return atm_cas_sc(&q->top, &t, t + 1) ? f : NULL;
+}
+
+struct coir_fiber *coir__runq_pop_shared(struct coir__worker *w) {
+  struct coir__runq *q = &w->q;
+  struct coir_fiber *f = NULL;
+  if (atm_load_rlx(&q->next) && q->next_runs < COIR__NEXT_RUNS_MAX) f = atm_xchg_ar(&q->next, NULL);
+  if (f) {
+    q->next_runs++;
+    return f;
+  }
+  q->next_runs = 0;
+  uint64_t head = atm_load_acq(&q->head);
+  while (head != atm_load_rlx(&q->tail)) {
+    f = coir__ring_get(atm_load_rlx(&q->ring), head);
+    if (atm_cas_ar(&q->head, &head, head + 1)) return f;
+  }
+  return atm_load_rlx(&q->next) ? atm_xchg_ar(&q->next, NULL) : NULL;
+}
+
+struct coir_fiber *coir__runq_pop_extra(struct coir__worker *w) {
+  struct coir__runq *q = &w->q;
+  /* Depth first, but not for ever: what yielded, or is bound, must get its turn. A woken fiber goes before all. */
+  struct coir_fiber *f = NULL;
+  if (w->tick % 2 == 0) f = coir__list_pop(&w->bound);
+  if (!f && (atm_load_rlx(&q->next) || w->tick % 16 == 1)) f = coir__runq_pop_fifo(w);
+  if (!f) f = deque_pop(q);
+  if (!f) f = coir__runq_pop_fifo(w);
+  if (!f) f = coir__list_pop(&w->bound);
+  w->extra = w->bound.head || atm_load_rlx(&q->bottom) != atm_load_rlx(&q->top);
+  return f;
+}
+
+uint64_t coir__runq_length(const struct coir__worker *w) {
+  const struct coir__runq *q = &w->q;
+  int64_t ring = (int64_t)(atm_load_rlx(&q->tail) - atm_load_rlx(&q->head));
+  int64_t deque = (int64_t)(atm_load_rlx(&q->bottom) - atm_load_rlx(&q->top));
+  return (uint64_t)(ring > 0 ? ring : 0) + (uint64_t)(deque > 0 ? deque : 0);
+}
+
+bool coir__runq_has_next(const struct coir__worker *w) { return atm_load_rlx(&w->q.next) != NULL; }
+
+/* From the return of true to thief_leave the owner pops by compare-and-swap (I4). */
+static bool thief_enter(struct coir__runq *q) {
+  atm_add_sc(&q->thieves, 1);
+  coir__fence_heavy(); /* pairs with the light fence in coir__runq_pop_fifo */
+  for (int i = 0; i < STEAL_SPINS; i++) {
+    if (atm_load_acq(&q->busy) == 0) return true;
+    coir__pause();
+  }
+  atm_sub_rel(&q->thieves, 1);
+  return false;
+}
+
+static void thief_leave(struct coir__runq *q) { atm_sub_rel(&q->thieves, 1); }
+
+/* Takes the older half of the ring, or a single fiber if `lone`, while inside. Appends all but the first to the thief's
+ * ring. */
+static struct coir_fiber *take_half(struct coir__worker *thief, struct coir__runq *q, bool lone) {
+  struct coir__runq *mine = &thief->q;
+  uint64_t room = atm_load_rlx(&mine->ring)->mask + 1 - (atm_load_rlx(&mine->tail) - atm_load_rlx(&mine->head));
+  for (;;) {
+    uint64_t head = atm_load_acq(&q->head);
+    int64_t n = (int64_t)(atm_load_acq(&q->tail) - head);
+    if (n < (lone ? 1 : 2)) return NULL;
+    n = (n + 1) / 2;
+    if (n > STEAL_MAX) n = STEAL_MAX;
+    if ((uint64_t)n > room + 1) n = (int64_t)room + 1;
+    /* Acquire, after tail: at least as new as the ring into which the slots below that tail were written. */
+    struct coir__ring *theirs = atm_load_acq(&q->ring), *ring = atm_load_rlx(&mine->ring);
+    struct coir_fiber *first = coir__ring_get(theirs, head);
+    uint64_t tail = atm_load_rlx(&mine->tail);
+    for (int64_t i = 1; i < n; i++) coir__ring_set(ring, tail + (uint64_t)i - 1, coir__ring_get(theirs, head + (uint64_t)i));
+    if (!atm_cas_ar(&q->head, &head, head + (uint64_t)n)) continue;
+    atm_store_rel(&mine->tail, tail + (uint64_t)n - 1);
+    atm_bump(&thief->counts.steals, (uint64_t)n);
+    return first;
+  }
+}
+
+struct coir_fiber *coir__runq_steal(struct coir__worker *thief, struct coir__worker *victim, bool lone) {
+  struct coir__runq *q = &victim->q;
+  struct coir_fiber *f = deque_steal(q);
+  if (f) {
+    atm_bump(&thief->counts.steals, 1);
+    return f;
+  }
+  if (atm_load_rlx(&q->tail) - atm_load_rlx(&q->head) < 2 && !lone) return NULL;
+  if (!thief_enter(q)) return NULL;
+  f = take_half(thief, q, lone);
+  if (!f && lone && atm_load_rlx(&q->next)) {
+    f = atm_xchg_ar(&q->next, NULL);
+    if (f) atm_bump(&thief->counts.steals, 1);
+  }
+  thief_leave(q);
+  return f;
+}
+
+/* ---- Inbox: others send, the owner takes ----------------------------------------------------------------------------- */
+
+void coir__inbox_send(struct coir__worker *w, struct coir_fiber *f) {
+  struct coir_fiber *head = atm_load_rlx(&w->inbox);
+  do f->next = head;
+  while (!atm_cas_ar(&w->inbox, &head, f)); /* pairs with the exchange in coir__inbox_take */
+}
+
+bool coir__inbox_take(struct coir__worker *w) {
+  if (!atm_load_rlx(&w->inbox)) return false;
+  struct coir_fiber *newest = atm_xchg_ar(&w->inbox, NULL), *f = NULL;
+  while (newest) { /* newest first: turn it round */
+    struct coir_fiber *older = newest->next;
+    newest->next = f;
+    f = newest;
+    newest = older;
+  }
+  while (f) {
+    struct coir_fiber *next = f->next;
+    if (f->flags & (COIR__FIBER_BOUND | COIR__FIBER_TARGETED)) coir__runq_push_bound(w, f);
+    else coir__runq_push(w, f);
+    f = next;
+  }
+  return true;
+}
+
+/* ---- Lanes: from outside, by priority, and what overflowed ------------------------------------------------------------ */
+
+void coir__lane_put(struct coir_runtime *rt, struct coir_fiber *f) {
+  struct coir__lane *lane = &rt->lanes[coir__lane_of(f)];
+  coir__lock(&lane->lock);
+  coir__list_push(&lane->list, f);
+  atm_store_rlx(&lane->count, lane->list.count);
+  coir__unlock(&lane->lock);
+}
+
+struct coir_fiber *coir__lane_get(struct coir__worker *w, int index) {
+  struct coir__lane *lane = &w->rt->lanes[index];
+  if (atm_load_rlx(&lane->count) == 0) return NULL;
+  coir__lock(&lane->lock);
+  struct coir_fiber *first = coir__list_pop(&lane->list);
+  uint64_t more = 0;
+  if (index == 1) { /* a fair share of the normal lane goes to the ring; priorities are taken one by one */
+    more = lane->list.count / (uint64_t)w->rt->worker_count;
+    if (more > LANE_BATCH_MAX) more = LANE_BATCH_MAX;
+  }
+  struct coir__list batch = {0};
+  for (uint64_t i = 0; i < more; i++) coir__list_push(&batch, coir__list_pop(&lane->list));
+  atm_store_rlx(&lane->count, lane->list.count);
+  coir__unlock(&lane->lock);
+  if (!first) return NULL;
+  atm_add_rlx(&w->rt->injected_taken, more + 1);
+  for (struct coir_fiber *f; (f = coir__list_pop(&batch));) coir__runq_push(w, f);
+  return first;
+}

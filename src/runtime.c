@@ -1,0 +1,403 @@
+/* Runtimes: making, running, starting, stopping, destroying.
+ *
+ * Phases: OFF -> RUN (coir_runtime_run: until no fiber is left) or SERVE (coir_runtime_start: until coir_runtime_stop) -> HALT
+ * (workers leave their loops) -> OFF. Who changes a phase holds `control`, except that in RUN the worker that finds no fiber
+ * left sets HALT.
+ *
+ * The end is noticed at the idle edge: a fiber that ends only counts itself; a worker that then finds nothing to do adds up
+ * (coir__live). So the last to go idle after the last end sees zero. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+static pthread_mutex_t runtimes_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct coir_runtime *runtimes;                     /* (l) runtimes_lock */
+static _Atomic(struct coir_runtime *) default_runtime;    /* written under runtimes_lock */
+static struct coir_config default_config;                 /* (l) runtimes_lock */
+
+/* ---- Memory ----------------------------------------------------------------------------------------------------------- */
+
+void *coir__alloc(struct coir_runtime *rt, size_t bytes) {
+  if (!rt || !rt->config.alloc) return calloc(1, bytes);
+  void *p = rt->config.alloc(bytes, rt->config.alloc_arg);
+  return p ? memset(p, 0, bytes) : NULL;
+}
+
+void coir__free(struct coir_runtime *rt, void *memory, size_t bytes) {
+  if (!memory) return;
+  if (!rt || !rt->config.alloc) free(memory);
+  else rt->config.free(memory, bytes, rt->config.alloc_arg);
+}
+
+/* ---- fork: the child's runtimes are dead ------------------------------------------------------------------------------ */
+
+static void fork_prepare(void) { pthread_mutex_lock(&runtimes_lock); }
+static void fork_parent(void) { pthread_mutex_unlock(&runtimes_lock); }
+
+/* The child has one thread, and none of the workers. What it inherited cannot be used or even freed; forget it. */
+static void fork_child(void) {
+  for (struct coir_runtime *rt = runtimes; rt; rt = rt->next) atm_store_rlx(&rt->forked, 1);
+  runtimes = NULL;
+  atm_store_rlx(&default_runtime, NULL);
+  struct coir__thread *t = coir__thread_peek();
+  if (t) t->worker = NULL;
+  coir__poll_fork_child();
+  pthread_mutex_unlock(&runtimes_lock);
+}
+
+static void once(void) {
+  coir__os_fence_init();
+  coir__thread_ended = coir__locals_thread_ended;
+  pthread_atfork(fork_prepare, fork_parent, fork_child);
+}
+
+/* ---- Making and freeing ------------------------------------------------------------------------------------------------- */
+
+static void set_tuning(struct coir__tuned *to, const struct coir_tuning *t) {
+  atm_store_rlx(&to->steal, t->steal != 0);
+  atm_store_rlx(&to->steal_min_live, t->steal_min_live < 0 ? 0 : t->steal_min_live);
+  atm_store_rlx(&to->steal_min_victim, t->steal_min_victim < 1 ? 1 : t->steal_min_victim);
+  atm_store_rlx(&to->affinity, t->affinity != 0);
+  atm_store_rlx(&to->rebalance, t->rebalance != 0);
+  atm_store_rlx(&to->rebalance_threshold, t->rebalance_threshold < 1 ? 1 : t->rebalance_threshold);
+  atm_store_rlx(&to->rebalance_interval_ms, t->rebalance_interval_ms < 1 ? 1 : t->rebalance_interval_ms);
+}
+
+void coir_runtime_set_tuning(struct coir_runtime *runtime, const struct coir_tuning *tuning) {
+  if (runtime && tuning) set_tuning(&runtime->tuned, tuning);
+}
+
+void coir_runtime_get_tuning(const struct coir_runtime *runtime, struct coir_tuning *out) {
+  if (!runtime || !out) return;
+  const struct coir__tuned *t = &runtime->tuned;
+  *out = (struct coir_tuning){
+      .steal = atm_load_rlx(&t->steal),
+      .steal_min_live = atm_load_rlx(&t->steal_min_live),
+      .steal_min_victim = atm_load_rlx(&t->steal_min_victim),
+      .affinity = atm_load_rlx(&t->affinity),
+      .rebalance = atm_load_rlx(&t->rebalance),
+      .rebalance_threshold = atm_load_rlx(&t->rebalance_threshold),
+      .rebalance_interval_ms = atm_load_rlx(&t->rebalance_interval_ms),
+  };
+}
+
+static void release(struct coir_runtime *rt) {
+  for (int i = 0; rt->workers && i < rt->worker_count; i++) coir__worker_destroy(rt->workers[i]);
+  int pollers = rt->poller_count ? rt->poller_count : rt->worker_count;
+  for (int i = 0; rt->pollers && i < pollers; i++) coir__poller_destroy(rt->pollers[i]);
+  coir__depot_destroy(rt);
+  coir__slabs_destroy(rt);
+  coir__free(rt, rt->workers, (size_t)rt->worker_count * sizeof *rt->workers);
+  coir__free(rt, rt->pollers, (size_t)pollers * sizeof *rt->pollers);
+  pthread_mutex_destroy(&rt->control);
+  pthread_cond_destroy(&rt->ended);
+  struct coir_config c = rt->config; /* the hook outlives what it gave */
+  if (c.alloc) c.free(rt, sizeof *rt, c.alloc_arg);
+  else free(rt);
+}
+
+static struct coir_runtime *runtime_alloc(const struct coir_config *c) {
+  struct coir_runtime *rt = c->alloc ? c->alloc(sizeof *rt, c->alloc_arg) : malloc(sizeof *rt);
+  if (!rt) return NULL;
+  memset(rt, 0, sizeof *rt);
+  rt->config = *c;
+  return rt;
+}
+
+static int make_parts(struct coir_runtime *rt) {
+  int pollers = rt->poller_count ? rt->poller_count : rt->worker_count;
+  rt->workers = coir__alloc(rt, (size_t)rt->worker_count * sizeof *rt->workers);
+  rt->pollers = coir__alloc(rt, (size_t)pollers * sizeof *rt->pollers);
+  if (!rt->workers || !rt->pollers) return -ENOMEM;
+  int rc = coir__depot_create(rt);
+  for (int i = 0; i < pollers && !rc; i++) rc = coir__poller_create(&rt->pollers[i], rt);
+  for (int i = 0; i < rt->worker_count && !rc; i++) rc = coir__worker_create(rt, i);
+  for (int i = 0; i < rt->worker_count && !rc; i++)
+    rt->workers[i]->poller = rt->pollers[rt->config.poll_partition ? i % pollers : rt->poller_count ? 0 : i];
+  return rc;
+}
+
+int coir_runtime_create(struct coir_runtime **out, const struct coir_config *config) {
+  static pthread_once_t first = PTHREAD_ONCE_INIT;
+  if (!out) return -EINVAL;
+  *out = NULL;
+  pthread_once(&first, once);
+  struct coir_config c;
+  int rc = coir__config_fill(&c, config);
+  if (rc) return rc;
+  struct coir_runtime *rt = runtime_alloc(&c);
+  if (!rt) return -ENOMEM;
+  pthread_mutex_init(&rt->control, NULL);
+  pthread_condattr_t monotonic;
+  pthread_condattr_init(&monotonic);
+  pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+  pthread_cond_init(&rt->ended, &monotonic);
+  pthread_condattr_destroy(&monotonic);
+  rt->worker_count = c.workers;
+  rt->poller_count = c.pollers;
+  rt->stack_class = coir__stack_class(c.stack_bytes);
+  rt->fiber_flags = c.migrate ? COIR__FIBER_MIGRATE : 0;
+  set_tuning(&rt->tuned, &(struct coir_tuning){c.steal, c.steal_min_live, c.steal_min_victim, c.affinity, c.rebalance,
+                                               c.rebalance_threshold, c.rebalance_interval_ms});
+  rc = make_parts(rt);
+  if (rc) {
+    release(rt);
+    return rc;
+  }
+  pthread_mutex_lock(&runtimes_lock);
+  rt->next = runtimes;
+  runtimes = rt;
+  pthread_mutex_unlock(&runtimes_lock);
+  *out = rt;
+  return 0;
+}
+
+int coir_runtime_destroy(struct coir_runtime *runtime) {
+  if (!runtime) return 0;
+  if (runtime == atm_load_acq(&default_runtime)) return -EINVAL;
+  if (atm_load_acq(&runtime->forked)) return -ENOTSUP;
+  pthread_mutex_lock(&runtime->control);
+  bool busy = atm_load_acq(&runtime->phase) != COIR__PHASE_OFF || runtime->serving;
+  pthread_mutex_unlock(&runtime->control);
+  if (busy) return -EBUSY;
+  pthread_mutex_lock(&runtimes_lock);
+  for (struct coir_runtime **at = &runtimes; *at; at = &(*at)->next)
+    if (*at == runtime) {
+      *at = runtime->next;
+      break;
+    }
+  pthread_mutex_unlock(&runtimes_lock);
+  coir__fibers_drop(runtime);
+  release(runtime);
+  return 0;
+}
+
+/* ---- The default runtime ------------------------------------------------------------------------------------------------ */
+
+int coir_configure(const struct coir_config *config) {
+  struct coir_config filled;
+  if (!config || coir__config_fill(&filled, config)) return -EINVAL;
+  int rc = -EBUSY;
+  pthread_mutex_lock(&runtimes_lock);
+  if (!atm_load_rlx(&default_runtime)) {
+    default_config = filled;
+    rc = 0;
+  }
+  pthread_mutex_unlock(&runtimes_lock);
+  return rc;
+}
+
+struct coir_runtime *coir_runtime_default(void) {
+  static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
+  struct coir_runtime *rt = atm_load_acq(&default_runtime);
+  if (COIR_LIKELY(rt != NULL)) return rt;
+  pthread_mutex_lock(&making);
+  rt = atm_load_acq(&default_runtime);
+  if (!rt && coir_runtime_create(&rt, default_config.size ? &default_config : NULL) == 0) {
+    pthread_mutex_lock(&runtimes_lock);
+    atm_store_rel(&default_runtime, rt);
+    pthread_mutex_unlock(&runtimes_lock);
+  }
+  pthread_mutex_unlock(&making);
+  return rt;
+}
+
+int coir_run(coir_fn fn, void *arg) {
+  if (!fn) return -EINVAL;
+  struct coir_runtime *rt = coir_runtime_default();
+  if (!rt) return -ENOMEM;
+  int status = 0, rc = coir_runtime_run(rt, fn, arg, &status);
+  return rc ? rc : status;
+}
+
+/* ---- Running ------------------------------------------------------------------------------------------------------------ */
+
+/* Threads are made first and held back, so that when one cannot be made no fiber has run. */
+static void wait_for_go(struct coir_runtime *rt) {
+  while (atm_load_acq(&rt->phase) == COIR__PHASE_STARTING)
+    coir__os_futex_wait(&rt->phase, COIR__PHASE_STARTING, COIR_NEVER);
+}
+
+static void set_phase(struct coir_runtime *rt, enum coir__phase phase) {
+  atm_store_sc(&rt->phase, (uint32_t)phase);
+  coir__os_futex_wake(&rt->phase, 1 << 30);
+}
+
+static void *worker_thread(void *worker) {
+  struct coir__worker *w = worker;
+  wait_for_go(w->rt);
+  coir__worker_loop(w);
+  return NULL;
+}
+
+static void *poller_thread(void *arg) {
+  struct coir__poller_thread *t = arg;
+  struct coir_runtime *rt = t->rt;
+  wait_for_go(rt);
+  while (atm_load_acq(&rt->phase) != COIR__PHASE_HALT) {
+    int events = coir__poller_wait(t->poller, COIR_NEVER);
+    atm_add_rlx(&rt->polls, 1);
+    if (events > 0) atm_add_rlx(&rt->io_events, (uint64_t)events);
+  }
+  return NULL;
+}
+
+static void join_threads(struct coir_runtime *rt, int first, int workers, int pollers) {
+  for (int i = first; i < workers; i++) pthread_join(rt->workers[i]->pthread, NULL);
+  for (int i = 0; i < pollers; i++) pthread_join(rt->poller_threads[i].pthread, NULL);
+  coir__free(rt, rt->poller_threads, (size_t)rt->poller_count * sizeof *rt->poller_threads);
+  rt->poller_threads = NULL;
+  /* All workers have left their loops. */
+  atm_store_rlx(&rt->idle_mask, 0);
+  atm_store_rlx(&rt->searching, 0);
+  atm_store_rlx(&rt->watching, 0);
+}
+
+static int start_poller(struct coir_runtime *rt, int i) {
+  struct coir__poller_thread *t = &rt->poller_threads[i];
+  t->rt = rt;
+  t->poller = rt->pollers[i];
+  return coir__os_thread_start(&t->pthread, "coir-poller", poller_thread, t);
+}
+
+/* Starts the threads of workers `first`.. and of the pollers; they wait for the phase. On error none is left. */
+static int start_threads(struct coir_runtime *rt, int first) {
+  int rc = 0, workers = first, pollers = 0;
+  if (rt->poller_count) {
+    rt->poller_threads = coir__alloc(rt, (size_t)rt->poller_count * sizeof *rt->poller_threads);
+    if (!rt->poller_threads) return -ENOMEM;
+  }
+  set_phase(rt, COIR__PHASE_STARTING);
+  while (pollers < rt->poller_count && (rc = start_poller(rt, pollers)) == 0) pollers++;
+  while (!rc && workers < rt->worker_count) {
+    struct coir__worker *w = rt->workers[workers];
+    rc = coir__os_thread_start(&w->pthread, "coir-worker", worker_thread, w);
+    if (!rc) workers++;
+  }
+  if (!rc) return 0;
+  set_phase(rt, COIR__PHASE_HALT);
+  join_threads(rt, first, workers, pollers);
+  set_phase(rt, COIR__PHASE_OFF);
+  return rc;
+}
+
+/* The first fiber of a run. */
+struct first {
+  coir_fn fn;
+  void *arg;
+  int status;
+};
+
+static int run_first(void *arg) {
+  struct first *first = arg;
+  return first->status = first->fn(first->arg);
+}
+
+/* Everything before worker 0 begins: threads, and the first fiber, on worker 0. */
+static int run_begin(struct coir_runtime *rt, struct first *first, struct coir_fiber **handle) {
+  if (atm_load_acq(&rt->phase) != COIR__PHASE_OFF) return -EBUSY;
+  int rc = start_threads(rt, 1);
+  if (rc) return rc;
+  if (first->fn) rc = coir_runtime_spawn(rt, run_first, first, &(struct coir_attr){.worker = COIR_WORKER(0)}, handle);
+  set_phase(rt, rc ? COIR__PHASE_HALT : COIR__PHASE_RUN);
+  if (!rc) return 0;
+  join_threads(rt, 1, rt->worker_count, rt->poller_count);
+  set_phase(rt, COIR__PHASE_OFF);
+  return rc;
+}
+
+int coir_runtime_run(struct coir_runtime *runtime, coir_fn fn, void *arg, int *status) {
+  if (!runtime) return -EINVAL;
+  if (coir__self()) return -EBUSY;
+  if (atm_load_acq(&runtime->forked)) return -ENOTSUP;
+  if (!coir__thread_get()) return -ENOMEM;
+  struct first first = {.fn = fn, .arg = arg};
+  struct coir_fiber *handle = NULL;
+  pthread_mutex_lock(&runtime->control);
+  int rc = run_begin(runtime, &first, &handle);
+  pthread_mutex_unlock(&runtime->control);
+  if (rc) return rc;
+  coir__worker_loop(runtime->workers[0]);
+  join_threads(runtime, 1, runtime->worker_count, runtime->poller_count);
+  if (handle) coir_detach(handle);
+  set_phase(runtime, COIR__PHASE_OFF);
+  if (status) *status = first.status;
+  return 0;
+}
+
+int coir_runtime_start(struct coir_runtime *runtime) {
+  if (!runtime) return -EINVAL;
+  if (atm_load_acq(&runtime->forked)) return -ENOTSUP;
+  pthread_mutex_lock(&runtime->control);
+  int rc = atm_load_acq(&runtime->phase) == COIR__PHASE_OFF ? start_threads(runtime, 0) : -EBUSY;
+  if (!rc) {
+    runtime->serving = true;
+    set_phase(runtime, COIR__PHASE_SERVE);
+  }
+  pthread_mutex_unlock(&runtime->control);
+  return rc;
+}
+
+void coir__runtime_idle(struct coir_runtime *rt) {
+  uint32_t phase = atm_load_acq(&rt->phase);
+  if (phase == COIR__PHASE_RUN) {
+    if (coir__live(rt) == 0) coir__worker_halt(rt);
+  } else if (phase == COIR__PHASE_SERVE && atm_load_acq(&rt->watched) && coir__live(rt) == 0) {
+    pthread_mutex_lock(&rt->control);
+    pthread_cond_broadcast(&rt->ended);
+    pthread_mutex_unlock(&rt->control);
+  }
+}
+
+/* ---- Stopping ----------------------------------------------------------------------------------------------------------- */
+
+static void cancel_all(struct coir_runtime *rt) {
+  atm_store_sc(&rt->cancel_all, 1);
+  coir__fence_heavy(); /* pairs with the light fence in fiber_make: a fiber that we do not find finds the flag */
+  for (struct coir__slab *slab = atm_load_acq(&rt->slabs); slab; slab = slab->next)
+    for (uint32_t i = 0; i < slab->count; i++) {
+      struct coir_fiber *f = &slab->fibers[i];
+      if (atm_load_acq(&f->entry) && !(atm_load_acq(&f->ended) & COIR__ENDED)) coir__cancel_always(f);
+    }
+}
+
+/* Waits, with `control` held, until no fiber is left. */
+static int wait_for_last(struct coir_runtime *rt, int64_t deadline) {
+  int rc = 0;
+  atm_store_sc(&rt->watched, 1);
+  coir__idle_attention(rt); /* who is idle already adds up once more */
+  struct timespec at = {.tv_sec = (time_t)(deadline / COIR_SEC(1)), .tv_nsec = (long)(deadline % COIR_SEC(1))};
+  while (!rc && coir__live(rt) != 0) {
+    if (deadline == COIR_NEVER) pthread_cond_wait(&rt->ended, &rt->control);
+    else if (pthread_cond_timedwait(&rt->ended, &rt->control, &at)) rc = coir__live(rt) ? -ETIMEDOUT : 0;
+  }
+  atm_store_sc(&rt->watched, 0);
+  return rc;
+}
+
+int coir_runtime_stop(struct coir_runtime *runtime, enum coir_stop how, int64_t deadline) {
+  if (!runtime || (unsigned)how > COIR_STOP_ABANDON) return -EINVAL;
+  if (coir_runtime_current() == runtime) return -EDEADLK;
+  if (atm_load_acq(&runtime->forked)) return -ENOTSUP;
+  pthread_mutex_lock(&runtime->control);
+  int rc = runtime->serving && !runtime->stopping ? 0 : -EINVAL;
+  if (!rc) {
+    runtime->stopping = true;
+    if (how == COIR_STOP_CANCEL) cancel_all(runtime);
+    if (how != COIR_STOP_ABANDON) rc = wait_for_last(runtime, deadline < 0 ? 0 : deadline);
+    if (rc) runtime->stopping = false;
+  }
+  pthread_mutex_unlock(&runtime->control);
+  if (rc) return rc;
+  coir__worker_halt(runtime);
+  join_threads(runtime, 0, runtime->worker_count, runtime->poller_count);
+  coir__fibers_drop(runtime);
+  pthread_mutex_lock(&runtime->control);
+  atm_store_rlx(&runtime->cancel_all, 0);
+  runtime->serving = runtime->stopping = false;
+  set_phase(runtime, COIR__PHASE_OFF);
+  pthread_mutex_unlock(&runtime->control);
+  return 0;
+}

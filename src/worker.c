@@ -1,0 +1,133 @@
+/* The worker's loop: what it does on the thread's own stack, between fibers.
+ *
+ * Fibers switch to each other without coming here. They come back when there is nothing to pick, when somebody asked for
+ * attention, or after tick_limit dispatches: chosen so that the loop looks at clock, poller, inbox and lanes about every
+ * LOOK_NS, whatever the fibers do, and reads the clock only then. */
+#include "runq.h"
+
+#define LOOK_NS COIR_US(100)
+#define POLL_NS COIR_US(50)
+#define TICKS_MAX 64
+#define WAKE_BATCH 64
+
+int coir__worker_create(struct coir_runtime *rt, int index) {
+  size_t bytes = (sizeof(struct coir__worker) + coir__os_page() - 1) & ~(coir__os_page() - 1);
+  struct coir__worker *w = coir__os_reserve(bytes, 0, false);
+  if (!w) return -ENOMEM;
+  rt->workers[index] = w;
+  w->index = (uint32_t)index;
+  w->rt = rt;
+  w->rng = 2463534242u + (uint32_t)index * 2654435761u;
+  w->tick = w->tick_limit = TICKS_MAX;
+  coir__timers_init(&w->timers, coir__os_now());
+  return coir__runq_init(w);
+}
+
+void coir__worker_destroy(struct coir__worker *w) {
+  if (!w) return;
+  coir__runq_fini(w);
+  coir__os_release(w, (sizeof *w + coir__os_page() - 1) & ~(coir__os_page() - 1));
+}
+
+/* Fibers that take long are looked after sooner: so many dispatches as fit LOOK_NS at the pace of the last round. */
+static void set_pace(struct coir__worker *w, int64_t now) {
+  int64_t done = (int64_t)w->tick_limit - w->tick, took = now - w->looked_at;
+  w->looked_at = now;
+  atm_bump(&w->counts.switches, (uint64_t)done);
+  if (done > 0) {
+    int64_t fit = took > 0 ? LOOK_NS * done / took : TICKS_MAX;
+    w->tick_limit = fit < 1 ? 1 : fit > TICKS_MAX ? TICKS_MAX : (uint32_t)fit;
+  }
+  w->tick = w->tick_limit;
+}
+
+static void fire_timers(struct coir__worker *w, int64_t now) {
+  struct coir__waiter *wake[WAKE_BATCH];
+  int n, fired;
+  do {
+    n = coir__timers_fire(&w->timers, now, wake, WAKE_BATCH, &fired);
+    for (int i = 0; i < n; i++) coir__wake(wake[i]);
+    atm_bump(&w->counts.timers_fired, (uint64_t)fired);
+  } while (fired == WAKE_BATCH);
+}
+
+static void poll(struct coir__worker *w, int64_t now) {
+  w->polled_at = now;
+  int events = coir__poller_wait(w->poller, 0);
+  atm_bump(&w->counts.polls, 1);
+  if (events > 0) atm_bump(&w->counts.io_events, (uint64_t)events);
+}
+
+/* High before own work before low, but every 8th round passes over high, every other takes one from outside first, and
+ * every 64th one of low. */
+static struct coir_fiber *choose(struct coir__worker *w) {
+  struct coir_fiber *f = NULL;
+  uint32_t round = ++w->rounds;
+  if (round % 64 == 0) f = coir__lane_get(w, 2);
+  if (!f && round % 8 != 0) f = coir__lane_get(w, 0);
+  /* More of high: come back after this one. Relaxed: for ourselves. */
+  if (atm_load_rlx(&w->rt->lanes[0].count)) atm_store_rlx(&w->attention, 1);
+  if (!f && round % 2) f = coir__lane_get(w, 1);
+  if (!f) f = coir__runq_pop(w);
+  for (int lane = 0; !f && lane < COIR__LANES; lane++) f = coir__lane_get(w, lane);
+  return f;
+}
+
+static struct coir_fiber *look_around(struct coir__worker *w) {
+  int64_t now = coir__os_now();
+  set_pace(w, now);
+  /* Exchange: what was sent before attention was set is seen below. Pairs with coir__idle_wake. */
+  if (atm_load_rlx(&w->attention)) atm_xchg_sc(&w->attention, 0);
+  coir__inbox_take(w);
+  if (atm_load_rlx(&w->timers.next) <= now) fire_timers(w, now);
+  bool polls = w->rt->poller_count == 0 && coir__poller_is_used(w->poller);
+  if (polls && now - w->polled_at >= POLL_NS) poll(w, now);
+  if (COIR_UNLIKELY(atm_load_rlx(&w->rt->tuned.rebalance))) coir__balance(w, now);
+  struct coir_fiber *f = choose(w);
+  if (!f && polls && w->polled_at != now) {
+    poll(w, now);
+    f = choose(w);
+  }
+  return f;
+}
+
+static void adopt_thread(struct coir__worker *w) {
+  struct coir__thread *t = coir__thread_get();
+  COIR_CHECK(t, "no memory for the record of a thread");
+  w->thread = t;
+  w->errno_location = t->errno_location;
+  coir__overflow_arm_thread(t);
+  coir__switch_prepare_thread(t);
+  t->worker = w;
+}
+
+void coir__worker_loop(struct coir__worker *w) {
+  struct coir_runtime *rt = w->rt;
+  adopt_thread(w);
+  w->looked_at = coir__os_now();
+  while (atm_load_acq(&rt->phase) != COIR__PHASE_HALT) {
+    struct coir_fiber *f = look_around(w);
+    if (!f && coir__idle_search_begin(w)) f = coir__idle_steal(w);
+    if (!f) {
+      coir__idle_sleep(w);
+      continue;
+    }
+    w->futile = 0;
+    if (w->searching) coir__idle_search_end(w);
+    coir__run_fiber(w, f);
+  }
+  if (w->searching) {
+    w->searching = 0;
+    atm_sub_sc(&rt->searching, 1);
+  }
+  coir__stack_flush(w);
+  coir__overflow_disarm_thread(w->thread);
+  w->thread->worker = NULL;
+  w->thread = NULL;
+}
+
+void coir__worker_halt(struct coir_runtime *rt) {
+  atm_store_sc(&rt->phase, COIR__PHASE_HALT);
+  coir__idle_attention(rt);
+  for (int i = 0; i < rt->poller_count; i++) coir__poller_wake(rt->pollers[i]);
+}

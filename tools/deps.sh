@@ -1,0 +1,99 @@
+#!/bin/sh
+# Looks for what a purpose needs and installs what is missing, from Debian's packages.
+# usage: tools/deps.sh [-n] PURPOSE...     purposes: build test demo bench dev aarch64     -n: only say what is missing
+set -eu
+
+has_command() { command -v "$1" > /dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
+has_header() { echo "#include <$1>" | "${CC:-cc}" -E -x c - > /dev/null 2>&1; }
+
+# need PACKAGE 'WHY' CHECK...: remembers the package when the check fails. a|b: whichever of them exists.
+missing=
+need() {
+  package=$1 why=$2
+  shift 2
+  "$@" && return 0
+  case " $missing " in *" $package "*) return 0 ;; esac
+  echo "missing: $package ($why)"
+  missing="$missing $package"
+}
+
+need_build() {
+  need gcc 'the C compiler' has_command "${CC:-cc}"
+  need libc6-dev 'the C library' has_header stdio.h
+  need cmake 'the build' has_command cmake
+}
+
+need_test() {
+  need libcmocka-dev 'the test programs are written with cmocka' has_header cmocka.h
+  need pkg-config 'a test uses the installed library through it' has_command pkg-config
+  need g++ 'a test uses the headers from C++' has_command "${CXX:-c++}"
+}
+
+need_http() {
+  has_header llhttp.h ||
+    need 'libhttp-parser-dev|libllhttp-dev' 'the HTTP server parses with it' has_header http_parser.h
+  need wrk 'the load for the HTTP server' has_command wrk
+  need strace 'counts system calls' has_command strace
+}
+
+need_demo() { need_http; }
+
+need_bench() {
+  need_http
+  need golang-go 'goroutines, a peer in the tables' has_command go
+  need nginx-light 'nginx, a peer of the HTTP server' has_command nginx
+}
+
+need_dev() {
+  need ninja-build 'faster builds' has_command ninja
+  need clang 'the second compiler' has_command clang
+  need clang-format 'make fmt' has_command clang-format
+  need clang-tidy 'make tidy' has_command clang-tidy
+}
+
+need_aarch64() {
+  need gcc-aarch64-linux-gnu 'the compiler for 64-bit ARM' has_command aarch64-linux-gnu-gcc
+  need qemu-user 'runs what it makes' has_command qemu-aarch64
+  need libcmocka-dev:arm64 'the test programs, for 64-bit ARM' test -e /usr/lib/aarch64-linux-gnu/libcmocka.so
+}
+
+dry_run=
+for purpose in "$@"; do
+  case $purpose in
+    -n) dry_run=1 ;;
+    build | test | demo | bench | dev | aarch64) "need_$purpose" ;;
+    *) echo "tools/deps.sh: no purpose '$purpose' (build test demo bench dev aarch64)" >&2; exit 2 ;;
+  esac
+done
+[ -n "$missing" ] || exit 0
+
+sudo=
+if [ "$(id -u)" != 0 ]; then sudo="sudo -n"; fi
+if [ -n "$dry_run" ] || ! has_command apt-get || { [ -n "$sudo" ] && ! $sudo true 2> /dev/null; }; then
+  echo "tools/deps.sh: please install what is missing; on Debian, as root:" >&2
+  case $missing in *:arm64*) echo "  dpkg --add-architecture arm64" >&2 ;; esac
+  echo "  apt-get update && apt-get install -y --no-install-recommends$(echo "$missing" | sed 's/|[^ ]*//g')" >&2
+  exit 1
+fi
+
+apt() { $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@"; }
+case $missing in *:arm64*) $sudo dpkg --add-architecture arm64 ;; esac
+apt update
+chosen=
+for package in $missing; do
+  for name in $(echo "$package" | tr '|' ' '); do
+    if apt-cache show "$name" > /dev/null 2>&1; then break; fi
+  done
+  chosen="$chosen $name"
+done
+echo "installing:$chosen"
+# shellcheck disable=SC2086
+apt install -y --no-install-recommends $chosen
+
+# nginx is here to be measured, not to serve this machine.
+case " $chosen " in
+  *' nginx-light '*)
+    $sudo service nginx stop > /dev/null 2>&1 || :
+    $sudo update-rc.d nginx disable > /dev/null 2>&1 || :
+    ;;
+esac
