@@ -218,7 +218,7 @@ struct coir_config {
   int poll_partition;       /* switch; with pollers: worker w belongs to poller w % pollers; default on */
   int steal;                /* switch; default on */
   int steal_min_live;       /* no stealing while fewer fibers live; default 0 */
-  int steal_min_victim;     /* only from workers with this many queued; default 1; with 2 or more the oldest stays */
+  int steal_min_victim;     /* only from workers with this many queued; default 1: even a single one, once it is stuck */
   int affinity;             /* switch; a woken fiber goes back to the worker that it ran on last; default off */
   int rebalance;            /* switch; a periodic move from the longest queue to the shortest; default off */
   int rebalance_threshold;  /* difference of lengths that starts a move; default 4 */
@@ -302,7 +302,8 @@ struct coir_stats {
   uint64_t parks;               /* waits that suspended a fiber */
   uint64_t wakes;               /* fibers made ready after a wait */
   uint64_t steals_attempted, steals; /* tries that passed the thresholds; fibers moved */
-  uint64_t injected, injected_taken; /* fibers queued from outside the workers; taken from there */
+  uint64_t injected, injected_taken; /* fibers queued in the shared lanes (from outside, by
+                                        priority, by overflow); taken from there */
   uint64_t rebalances_attempted, rebalanced; /* imbalances found; fibers moved */
   uint64_t sleeps;              /* times that a worker went to sleep */
   uint64_t polls, io_events;    /* looks at a poller; events they brought */

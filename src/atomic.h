@@ -44,6 +44,10 @@
 /* True once membarrier is registered for this process; constant after the first runtime exists. Set in os/linux.c. */
 extern bool coir__fence_asymmetric;
 
+#if defined(__SANITIZE_THREAD__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wtsan" /* it does not model fences; no data of ours is published by one alone */
+#endif
+
 static inline void coir__fence_light(void) {
   if (COIR_LIKELY(coir__fence_asymmetric)) atomic_signal_fence(memory_order_seq_cst);
   else atomic_thread_fence(memory_order_seq_cst);

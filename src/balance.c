@@ -22,7 +22,11 @@ void coir__balance(struct coir__worker *w, int64_t now) {
   atm_bump(&w->counts.rebalances_attempted, 1);
   uint64_t give = (mine - fewest) / 2, given = 0;
   if (give > GIVE_MAX) give = GIVE_MAX;
+  struct coir__list bound = w->bound; /* these may not leave: put them aside */
+  w->bound = (struct coir__list){0};
   for (struct coir_fiber *f; given < give && (f = coir__runq_pop(w)); given++) coir__inbox_send(least, f);
+  w->bound = bound;
+  if (bound.head) w->extra = 1;
   if (given) coir__idle_wake(least);
   atm_bump(&w->counts.rebalanced, given);
 }

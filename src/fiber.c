@@ -66,36 +66,40 @@ void coir__switch_prepare_thread(struct coir__thread *t) {
 
 static void fiber_main(void *worker);
 
+static void ready_elsewhere(struct coir__worker *to, struct coir_fiber *f) {
+  coir__inbox_send(to, f);
+  coir__idle_wake(to);
+}
+
 /* Queues a fiber that is ready behind the others of its kind. */
 static void requeue_special(struct coir__worker *w, struct coir_fiber *f) {
-  if (f->flags & COIR__FIBER_BOUND) {
+  struct coir_runtime *rt = w->rt;
+  uint8_t flags = f->b.flags;
+  int8_t priority = f->b.priority; /* once it is queued elsewhere, it may run and be gone */
+  if (flags & (COIR__FIBER_BOUND | COIR__FIBER_TARGETED)) {
     coir__runq_push_bound(w, f);
-  } else if (f->flags & COIR__FIBER_LANED) {
-    int8_t priority = f->priority; /* once it is in the lane, it may run and be gone */
-    coir__lane_put(w->rt, f);
-    if (priority > 0) coir__idle_attention(w->rt);
-  } else if (f->flags & COIR__FIBER_MIGRATE) {
-    struct coir__worker *other = w->rt->workers[(w->index + 1) % (uint32_t)w->rt->worker_count];
-    coir__inbox_send(other, f);
-    coir__idle_wake(other);
+  } else if (flags & COIR__FIBER_LANED) {
+    coir__lane_put(rt, f);
+    if (priority > 0) coir__idle_attention(rt);
+    coir__idle_notify(w);
   } else {
-    coir__runq_push(w, f);
+    ready_elsewhere(rt->workers[(w->index + 1) % (uint32_t)rt->worker_count], f); /* COIR__FIBER_MIGRATE */
   }
 }
 
 static inline void requeue(struct coir__worker *w, struct coir_fiber *f) {
-  if (COIR_LIKELY(!f->flags)) coir__runq_push(w, f);
+  if (COIR_LIKELY(!(f->b.flags & COIR__FIBER_SPECIAL))) coir__runq_push(w, f);
   else requeue_special(w, f);
 }
 
 static void recycle(struct coir__worker *w) {
   struct coir__stack *s = w->dead;
-  w->dead = NULL;
 #if defined(COIR_TSAN)
   __tsan_destroy_fiber(s->tsan);
   s->tsan = NULL;
 #endif
-  coir__stack_give(w, s);
+  if (COIR_LIKELY(!w->spare && s->size_class == w->rt->stack_class)) w->spare = s;
+  else coir__stack_give(w, s);
 }
 
 /* First thing on every arrival: what is left to do for the fiber that was switched away from. */
@@ -111,22 +115,25 @@ static inline void arrive(struct coir__worker *w) {
 /* Takes what runs next. NULL: nothing, or it is time to look around. */
 static inline struct coir_fiber *pick(struct coir__worker *w) {
   if (COIR_UNLIKELY(w->tick == 0 || atm_load_rlx(&w->attention))) return NULL;
-  w->tick--;
-  return coir__runq_pop(w);
+  struct coir_fiber *f = coir__runq_pop(w);
+  if (f) w->tick--;
+  return f;
 }
 
 static inline void set_current(struct coir__worker *w, struct coir_fiber *f) {
   w->current = f;
-  f->worker = (int16_t)w->index;
+  f->b.worker = (int16_t)w->index;
 }
 
 /* Binds a stack to a new fiber. False: memory is short. */
-static bool bind_stack(struct coir__worker *w, struct coir_fiber *f) {
-  struct coir__stack *s = coir__stack_take(w, (int)f->stack_class);
-  if (!s) return false;
+static inline bool bind_stack(struct coir__worker *w, struct coir_fiber *f) {
+  struct coir__stack *s = w->spare;
+  if (COIR_LIKELY(s && f->stack_class == s->size_class)) w->spare = NULL;
+  else s = coir__stack_take(w, (int)f->stack_class);
+  if (COIR_UNLIKELY(!s)) return false;
   f->stack = s;
   s->fiber = f;
-  if (!s->is_guarded) f->flags |= COIR__FIBER_CANARY;
+  if (!s->is_guarded) f->b.flags |= COIR__FIBER_CANARY;
 #if defined(COIR_TSAN)
   s->tsan = __tsan_create_fiber(0);
 #endif
@@ -147,7 +154,7 @@ static inline struct coir__worker *go(struct coir__worker *w, void **save, struc
     ANNOUNCE(w, f, dying, &fake);
     w = coir__ctx_start(save, f->stack->top, fiber_main, w);
   } else {
-    if (f) coir__lane_put(w->rt, f);
+    if (f) requeue(w, f);
     w->current = NULL;
     ANNOUNCE(w, NULL, dying, &fake);
     w = coir__ctx_switch(save, w->thread->idle_sp, w);
@@ -159,7 +166,7 @@ static inline struct coir__worker *go(struct coir__worker *w, void **save, struc
 /* Suspends the calling fiber in favour of `next`. */
 static inline void suspend(struct coir__worker *w, struct coir_fiber *next, enum coir__after after) {
   struct coir_fiber *self = w->current;
-  if (COIR_UNLIKELY(self->flags & COIR__FIBER_CANARY)) coir__stack_check(self->stack, __builtin_frame_address(0));
+  if (COIR_UNLIKELY(self->b.flags & COIR__FIBER_CANARY)) coir__stack_check(self->stack, __builtin_frame_address(0));
   self->err = *w->errno_location;
   w->prev = self;
   w->after = after;
@@ -170,18 +177,51 @@ static inline void suspend(struct coir__worker *w, struct coir_fiber *next, enum
 
 void coir__switch_away(struct coir__worker *w, enum coir__after after) { suspend(w, pick(w), after); }
 
-int coir_yield(void) {
-  struct coir__worker *w = coir__self();
+static int __attribute__((noinline)) yield_slowly(struct coir__worker *w) {
   if (COIR_UNLIKELY(!w)) {
     coir__os_thread_yield();
     return 0;
   }
   struct coir_fiber *next = pick(w);
-  if (COIR_UNLIKELY(!next) && w->tick && !atm_load_rlx(&w->attention) && !(w->current->flags & COIR__FIBER_MIGRATE))
-    return 0;
+  if (!next && w->tick && !atm_load_rlx(&w->attention) && !(w->current->b.flags & COIR__FIBER_MIGRATE)) return 0;
   suspend(w, next, COIR__AFTER_YIELD);
   return 0;
 }
+
+#if defined(COIR_SANITIZED)
+int coir_yield(void) { return yield_slowly(coir__self()); }
+#else
+/* The usual case of arrive(), so that the fast path below keeps nothing in registers across a call. */
+static struct coir__worker *__attribute__((noinline)) arrive_slowly(struct coir__worker *w) {
+  arrive(w);
+  return w;
+}
+
+/* The same as yield_slowly, for the case that there is an oldest fiber in the ring and nothing else to see to: written out,
+ * because every other call of a program may be this one. About 90 instructions. */
+int coir_yield(void) {
+  struct coir__thread *t = coir__thread_peek();
+  struct coir__worker *w = t ? t->worker : NULL;
+  if (COIR_UNLIKELY(!w)) return yield_slowly(NULL);
+  uint32_t tick = w->tick;
+  struct coir_fiber *self = w->current, *next = coir__runq_oldest(w);
+  if (COIR_UNLIKELY(!tick || !next || !next->sp || self->b.flags)) {
+    coir__runq_leave(w);
+    return yield_slowly(w);
+  }
+  coir__runq_take_oldest(w);
+  w->tick = tick - 1;
+  self->err = *w->errno_location;
+  w->prev = self;
+  w->after = COIR__AFTER_YIELD;
+  set_current(w, next);
+  w = coir__ctx_switch(&self->sp, next->sp, w);
+  bool usual = w->after == COIR__AFTER_YIELD && !w->prev->b.flags && coir__runq_try_push(w, w->prev);
+  if (COIR_UNLIKELY(!usual)) w = arrive_slowly(w);
+  *w->errno_location = self->err;
+  return 0;
+}
+#endif
 
 void coir__run_fiber(struct coir__worker *w, struct coir_fiber *f) {
   struct coir__thread *t = w->thread;
@@ -190,10 +230,11 @@ void coir__run_fiber(struct coir__worker *w, struct coir_fiber *f) {
   w->prev = NULL;
   w->after = COIR__AFTER_NOTHING;
   if (!f->sp && !bind_stack(w, f)) {
-    coir__lane_put(w->rt, f);
+    requeue(w, f);
     coir__os_thread_yield(); /* others may give memory back */
     return;
   }
+  atm_bump(&w->counts.switches, 1);
   set_current(w, f);
   ANNOUNCE(w, f, false, &fake);
   if (f->sp) w = coir__ctx_switch(&t->idle_sp, f->sp, w);
@@ -202,59 +243,48 @@ void coir__run_fiber(struct coir__worker *w, struct coir_fiber *f) {
   arrive(w);
 }
 
-/* ---- Ready ------------------------------------------------------------------------------------------------------------ */
+/* ---- Ready ------------------------------------------------------------------------------------------------------- */
 
-static void ready_elsewhere(struct coir__worker *to, struct coir_fiber *f) {
-  coir__inbox_send(to, f);
-  coir__idle_wake(to);
-}
-
+/* From a thread that carries no worker of its runtime. As soon as the fiber is queued, it may run, end, and let its runtime
+ * be destroyed: so we are counted as visitors until we are done with the runtime. */
 static void ready_from_outside(struct coir_fiber *f) {
   struct coir_runtime *rt = f->rt;
-  if (f->flags & (COIR__FIBER_BOUND | COIR__FIBER_TARGETED)) {
-    ready_elsewhere(rt->workers[f->home], f);
-    return;
+  atm_add_sc(&rt->visitors, 1);
+  int8_t priority = f->b.priority;
+  if (f->b.flags & (COIR__FIBER_BOUND | COIR__FIBER_TARGETED)) {
+    ready_elsewhere(rt->workers[f->b.home], f);
+  } else if (f->b.worker >= 0 && atm_load_rlx(&rt->tuned.affinity)) {
+    ready_elsewhere(rt->workers[f->b.worker], f);
+  } else {
+    coir__lane_put(rt, f);
+    if (priority > 0) coir__idle_attention(rt);
+    coir__idle_notify_outside(rt);
   }
-  if (f->worker >= 0 && atm_load_rlx(&rt->tuned.affinity)) {
-    ready_elsewhere(rt->workers[f->worker], f);
-    return;
-  }
-  atm_add_rlx(&rt->injected, 1);
-  int8_t priority = f->priority; /* once it is in the lane, it may run and be gone */
-  coir__lane_put(rt, f);
-  if (priority > 0) coir__idle_attention(rt);
-  coir__idle_notify(rt, false);
+  atm_sub_rel(&rt->visitors, 1); /* pairs with the acquire in release() (runtime.c) */
 }
 
+/* A fiber that does not simply go to the ring or the next slot of this worker. */
 static void ready_special(struct coir__worker *w, struct coir_fiber *f) {
-  struct coir_runtime *rt = w->rt;
-  if ((f->flags & (COIR__FIBER_BOUND | COIR__FIBER_TARGETED)) && f->home != w->index) {
-    ready_elsewhere(rt->workers[f->home], f);
-    return;
-  }
-  if (f->flags & COIR__FIBER_TARGETED) {
-    coir__runq_push_bound(w, f);
-    return;
-  }
-  bool lane = (f->flags & COIR__FIBER_LANED) && !(f->flags & COIR__FIBER_BOUND);
-  requeue_special(w, f);
-  if (lane) coir__idle_notify(rt, false);
+  if ((f->b.flags & (COIR__FIBER_BOUND | COIR__FIBER_TARGETED)) && f->b.home != w->index)
+    ready_elsewhere(w->rt->workers[f->b.home], f);
+  else requeue_special(w, f);
 }
 
 void coir__ready(struct coir_fiber *f) {
   struct coir__thread *t = coir__thread_peek();
   struct coir__worker *w = t ? t->worker : NULL;
   if (COIR_UNLIKELY(!w || w->rt != f->rt)) {
+    atm_add_rlx(&f->rt->wakes_outside, 1);
     ready_from_outside(f);
     return;
   }
   atm_bump(&w->counts.wakes, 1);
-  if (COIR_UNLIKELY(f->flags)) {
+  if (COIR_UNLIKELY(f->b.flags & COIR__FIBER_SPECIAL)) {
     ready_special(w, f);
     return;
   }
-  if (COIR_UNLIKELY(atm_load_rlx(&w->rt->tuned.affinity)) && f->worker >= 0 && f->worker != (int)w->index) {
-    ready_elsewhere(w->rt->workers[f->worker], f);
+  if (COIR_UNLIKELY(atm_load_rlx(&w->rt->tuned.affinity)) && f->b.worker >= 0 && f->b.worker != (int)w->index) {
+    ready_elsewhere(w->rt->workers[f->b.worker], f);
     return;
   }
   if (w->current) {
@@ -265,7 +295,7 @@ void coir__ready(struct coir_fiber *f) {
   } else {
     coir__runq_push(w, f); /* woken by the loop itself (timers, poller): in their order */
   }
-  coir__idle_notify(w->rt, coir__runq_length(w) < 2);
+  coir__idle_notify(w);
 }
 
 /* ---- Ending ----------------------------------------------------------------------------------------------------------- */
@@ -310,7 +340,7 @@ static void __attribute__((noreturn)) end(void) {
   COIR_CHECK(w, "a fiber ends where it ran: the child of a fork must call exec or _exit");
   struct coir_fiber *f = w->current;
   struct coir__stack *s = f->stack;
-  uint8_t canary = f->flags & COIR__FIBER_CANARY;
+  uint8_t canary = f->b.flags & COIR__FIBER_CANARY;
   (void)canary;
   if (COIR_UNLIKELY(f->locals != NULL)) {
     coir__locals_destroy(f->locals);
@@ -325,7 +355,7 @@ static void __attribute__((noreturn)) end(void) {
   if (next && !next->stack && next->stack_class == s->size_class) {
     next->stack = s;
     s->fiber = next;
-    next->flags |= canary;
+    next->b.flags |= canary;
     set_current(w, next);
     w->after = COIR__AFTER_NOTHING;
     coir__ctx_restart(s->top, fiber_main, w);
@@ -344,7 +374,7 @@ static void fiber_main(void *worker) {
   ARRIVED(NULL);
   arrive(w);
   struct coir_fiber *f = w->current;
-  f->flags &= (uint8_t)~COIR__FIBER_TARGETED;
+  f->b.flags &= (uint8_t)~COIR__FIBER_TARGETED;
   *w->errno_location = 0;
   f->status = atm_load_rlx(&f->entry)(f->arg);
   end();
@@ -369,15 +399,15 @@ static int attr_check(const struct coir_runtime *rt, const struct coir_attr *att
 }
 
 static void attr_apply(struct coir_fiber *f, const struct coir_attr *attr, const struct coir__worker *w) {
-  f->priority = (int8_t)attr->priority;
-  if (attr->priority != COIR_PRIORITY_NORMAL) f->flags |= COIR__FIBER_LANED;
+  f->b.priority = (int8_t)attr->priority;
+  if (attr->priority != COIR_PRIORITY_NORMAL) f->b.flags |= COIR__FIBER_LANED;
   if (attr->worker != COIR_WORKER_ANY) {
-    f->home = (uint16_t)(attr->worker - 1);
-    f->flags |= COIR__FIBER_TARGETED;
+    f->b.home = (uint16_t)(attr->worker - 1);
+    f->b.flags |= COIR__FIBER_TARGETED;
   } else if (attr->pinned) {
-    f->home = (uint16_t)(w ? w->index : 0);
+    f->b.home = (uint16_t)(w ? w->index : 0);
   }
-  if (attr->pinned) f->flags |= COIR__FIBER_BOUND;
+  if (attr->pinned) f->b.flags |= COIR__FIBER_BOUND;
   if (attr->name) {
     strncpy(f->name, attr->name, COIR__NAME_MAX - 1);
     f->name[COIR__NAME_MAX - 1] = 0;
@@ -385,23 +415,19 @@ static void attr_apply(struct coir_fiber *f, const struct coir_attr *attr, const
 }
 
 /* Makes a descriptor that runs fn(arg); everything that a former life may have left is reset. */
-static struct coir_fiber *fiber_make(struct coir_runtime *rt, struct coir__worker *w, coir_fn fn, void *arg, bool joinable) {
+static inline struct coir_fiber *fiber_make(struct coir_runtime *rt, struct coir__worker *w, coir_fn fn, void *arg,
+                                            uint32_t ended, uint32_t stack_class) {
   struct coir_fiber *f = coir__fiber_take(rt, w);
   if (COIR_UNLIKELY(!f)) return NULL;
   f->sp = NULL;
   f->stack = NULL;
   f->arg = arg;
+  f->b = rt->fiber_bits;
+  f->stack_class = stack_class;
   f->value = NULL;
-  f->flags = rt->fiber_flags;
-  f->priority = COIR_PRIORITY_NORMAL;
-  f->worker = -1;
-  f->io_streak = 0;
-  f->wait = NULL;
-  f->stack_class = (uint32_t)rt->stack_class;
   f->name[0] = 0;
-  atm_store_rlx(&f->reason, COIR__REASON_NONE);
   atm_store_rlx(&f->waiter.cancel, 0);
-  atm_store_rlx(&f->ended, joinable ? 0 : COIR__DETACHED);
+  atm_store_rlx(&f->ended, ended);
   atm_store_rel(&f->entry, fn); /* last: from here on who walks the slabs finds it */
   coir__fence_light();          /* pairs with the heavy fence in cancel_all() (runtime.c) */
   if (COIR_UNLIKELY(atm_load_rlx(&rt->cancel_all))) atm_or_sc(&f->waiter.cancel, COIR__CANCEL_ALWAYS);
@@ -409,32 +435,31 @@ static struct coir_fiber *fiber_make(struct coir_runtime *rt, struct coir__worke
 }
 
 /* Counts and queues a new fiber. */
-static void publish(struct coir_runtime *rt, struct coir__worker *w, struct coir_fiber *f, enum coir_order order) {
+static inline void publish(struct coir_runtime *rt, struct coir__worker *w, struct coir_fiber *f, enum coir_order order) {
   if (COIR_UNLIKELY(!w)) {
     atm_add_sc(&rt->spawned_outside, 1);
     ready_from_outside(f);
     return;
   }
   atm_bump(&w->counts.spawned, 1);
-  if (COIR_UNLIKELY(f->flags)) {
+  if (COIR_UNLIKELY(f->b.flags & COIR__FIBER_SPECIAL)) {
     ready_special(w, f);
     return;
   }
   if (order == COIR_ORDER_LIFO) coir__runq_push_lifo(w, f);
   else coir__runq_push(w, f);
-  coir__idle_notify(rt, coir__runq_length(w) < 2);
+  coir__idle_notify(w);
 }
 
-static int spawn(struct coir_runtime *rt, struct coir__worker *w, coir_fn fn, void *arg, const struct coir_attr *attr,
-                 struct coir_fiber **out) {
+static inline int spawn(struct coir_runtime *rt, struct coir__worker *w, coir_fn fn, void *arg,
+                        const struct coir_attr *attr, struct coir_fiber **out) {
   if (out) *out = NULL;
   if (COIR_UNLIKELY(!fn)) return -EINVAL;
   if (COIR_UNLIKELY(!rt)) return -ENOMEM;
   int size_class = attr ? attr_check(rt, attr) : rt->stack_class;
   if (COIR_UNLIKELY(size_class < 0)) return size_class;
-  struct coir_fiber *f = fiber_make(rt, w, fn, arg, out != NULL);
+  struct coir_fiber *f = fiber_make(rt, w, fn, arg, out ? 0 : COIR__DETACHED, (uint32_t)size_class);
   if (COIR_UNLIKELY(!f)) return -ENOMEM;
-  f->stack_class = (uint32_t)size_class;
   if (attr) attr_apply(f, attr, w);
   if (out) *out = f;
   publish(rt, w, f, attr ? attr->order : COIR_ORDER_FIFO);

@@ -50,9 +50,8 @@ static void rouse(struct coir__worker *w) {
   if (atm_xchg_sc(&w->sleeping, 2) == 1) coir__os_futex_wake(&w->sleeping, 1);
 }
 
-void coir__idle_notify_slow(struct coir_runtime *rt, bool lone) {
-  if (lone && (atm_load_acq(&rt->watching) || !atm_load_rlx(&rt->tuned.steal) || atm_load_rlx(&rt->tuned.steal_min_victim) > 1))
-    return;
+/* Wakes one sleeper to search, unless somebody searches. */
+static void wake_one(struct coir_runtime *rt) {
   for (;;) {
     uint32_t none = 0;
     if (atm_load_sc(&rt->searching) != 0 || !atm_cas_sc(&rt->searching, &none, 1)) return;
@@ -66,6 +65,19 @@ void coir__idle_notify_slow(struct coir_runtime *rt, bool lone) {
     atm_sub_sc(&rt->searching, 1);
     if (atm_load_sc(&rt->idle_mask) == 0) return;
   }
+}
+
+void coir__idle_notify_slow(struct coir__worker *w) {
+  struct coir_runtime *rt = w->rt;
+  bool lone = coir__runq_length(w) < 2 && !atm_load_rlx(&rt->lanes[1].count) && !atm_load_rlx(&rt->lanes[2].count);
+  if (lone && (atm_load_acq(&rt->watching) || !atm_load_rlx(&rt->tuned.steal) || atm_load_rlx(&rt->tuned.steal_min_victim) > 1))
+    return;
+  wake_one(rt);
+}
+
+void coir__idle_notify_outside(struct coir_runtime *rt) {
+  coir__fence_light();
+  if (atm_load_rlx(&rt->idle_mask) != 0) wake_one(rt);
 }
 
 void coir__idle_wake(struct coir__worker *w) {
@@ -167,7 +179,7 @@ void coir__idle_search_end(struct coir__worker *w) {
   w->futile = 0;
   if (atm_sub_sc(&rt->searching, 1) != 1 || atm_load_sc(&rt->idle_mask) == 0) return;
   coir__fence_heavy(); /* pairs with the light fence in coir__idle_notify: who saw us search has published */
-  if (look(w) == WORK) coir__idle_notify_slow(rt, false);
+  if (look(w) == WORK) wake_one(rt);
 }
 
 /* Sleeps where it can be roused; `deadline` 0 is no limit here only if it is COIR_NEVER. */

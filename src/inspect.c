@@ -44,6 +44,7 @@ void coir_runtime_get_stats(struct coir_runtime *runtime, struct coir_stats *out
     s.io_events += atm_load_rlx(&c->io_events);
     s.timers_fired += atm_load_rlx(&c->timers_fired);
   }
+  s.wakes += atm_load_rlx(&runtime->wakes_outside);
   s.injected = atm_load_rlx(&runtime->injected);
   s.injected_taken = atm_load_rlx(&runtime->injected_taken);
   s.polls += atm_load_rlx(&runtime->polls);
@@ -67,12 +68,13 @@ static void describe(struct coir_runtime *rt, const struct coir_fiber *f, struct
   memset(out, 0, sizeof *out);
   out->id = __atomic_load_n(&f->id, __ATOMIC_RELAXED);
   out->state = state_of(rt, f);
-  out->worker = __atomic_load_n(&f->worker, __ATOMIC_RELAXED);
+  out->worker = __atomic_load_n(&f->b.worker, __ATOMIC_RELAXED);
   out->entry = atm_load_rlx(&f->entry);
   out->waits_for = "";
   if (out->state == COIR_FIBER_WAITING) {
-    out->waits_for = coir__reason_name((enum coir__reason)atm_load_rlx(&f->reason));
-    out->waits_on = atm_load_rlx(&f->object);
+    uint64_t on = atm_load_rlx(&f->waits_on);
+    out->waits_for = coir__reason_name((enum coir__reason)(on & 0xff));
+    out->waits_on = on >> 8;
   }
   for (int i = 0; i < COIR__NAME_MAX - 1; i++)
     if (!(out->name[i] = __atomic_load_n(&f->name[i], __ATOMIC_RELAXED))) break;

@@ -66,15 +66,16 @@ void coir__inbox_send(struct coir__worker *w, struct coir_fiber *f);           /
 bool coir__inbox_take(struct coir__worker *w);                                 /* owner: to bound list and ring */
 void coir__lane_put(struct coir_runtime *rt, struct coir_fiber *f);            /* any thread */
 struct coir_fiber *coir__lane_get(struct coir__worker *w, int lane);           /* one to run; more to the ring */
-static inline int coir__lane_of(const struct coir_fiber *f) { return 1 - f->priority; }
+static inline int coir__lane_of(const struct coir_fiber *f) { return 1 - f->b.priority; }
 
 /* ---- idle.c --------------------------------------------------------------------------------------------------------- */
-void coir__idle_notify_slow(struct coir_runtime *rt, bool lone);
-/* Work was published: see that somebody looks. `lone`: it may be gone again in no time, so a look now and then will do. */
-static inline void coir__idle_notify(struct coir_runtime *rt, bool lone) {
+void coir__idle_notify_slow(struct coir__worker *w);
+/* Work was published in this worker's queues, or in a lane: see that somebody looks. */
+static inline void coir__idle_notify(struct coir__worker *w) {
   coir__fence_light(); /* the publication before the look at who sleeps; pairs with the heavy fence in coir__idle_sleep */
-  if (COIR_UNLIKELY(atm_load_rlx(&rt->idle_mask) != 0)) coir__idle_notify_slow(rt, lone);
+  if (COIR_UNLIKELY(atm_load_rlx(&w->rt->idle_mask) != 0)) coir__idle_notify_slow(w);
 }
+void coir__idle_notify_outside(struct coir_runtime *rt);          /* the same from a thread that carries no worker of it */
 void coir__idle_wake(struct coir__worker *w);                     /* make this worker look at its inbox and phase */
 void coir__idle_attention(struct coir_runtime *rt);               /* the same for all of them */
 bool coir__idle_search_begin(struct coir__worker *w);             /* may it search? */

@@ -50,8 +50,8 @@ static inline bool has_passed(int64_t deadline) { return deadline != COIR_NEVER 
 
 /* Lets others run after many calls in a row that did not wait. */
 static inline void breathe(struct coir_fiber *f) {
-  if (!f || COIR_LIKELY(++f->io_streak < STREAK_MAX)) return;
-  f->io_streak = 0;
+  if (!f || COIR_LIKELY(++f->b.io_streak < STREAK_MAX)) return;
+  f->b.io_streak = 0;
   coir_yield();
 }
 
@@ -92,7 +92,7 @@ static ssize_t transfer(struct io *io, io_try try, uint32_t event, int64_t deadl
          : coir__fd_wait(d, io->fd, life, event, event == COIR__POLL_IN ? COIR__REASON_READ : COIR__REASON_WRITE, deadline);
     if (rc == -EPERM) rc = io_pause(&step, deadline);
     if (rc < 0) return rc;
-    if (f) f->io_streak = 0;
+    if (f) f->b.io_streak = 0;
   }
 }
 

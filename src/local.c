@@ -3,38 +3,34 @@
 
 #define DESTROY_ROUNDS 4
 
+/* No lock: one that another thread holds while the process forks would stay held in the child. */
+enum { FREE, CHANGING, USED };
+
 static struct {
-  _Atomic(uint32_t) used;           /* a key exists */
+  _Atomic(uint32_t) used;           /* (a) FREE, CHANGING: by whoever made it so, USED */
   _Atomic(uint32_t) life;           /* counts its deletions: values stored in a former life do not count */
   void (*_Atomic destroy)(void *);
 } keys[COIR_KEYS_MAX];
-static struct coir__lock keys_lock;
 
-static bool key_is_valid(int key) { return key >= 0 && key < COIR_KEYS_MAX && atm_load_acq(&keys[key].used); }
+static bool key_is_valid(int key) { return key >= 0 && key < COIR_KEYS_MAX && atm_load_acq(&keys[key].used) == USED; }
 
 int coir_key_create(void (*destroy)(void *value)) {
-  int key = -EAGAIN;
-  coir__lock(&keys_lock);
-  for (int i = 0; i < COIR_KEYS_MAX && key < 0; i++)
-    if (!atm_load_rlx(&keys[i].used)) key = i;
-  if (key >= 0) {
-    atomic_store_explicit(&keys[key].destroy, destroy, memory_order_relaxed);
-    atm_store_rel(&keys[key].used, 1); /* destroy before it; pairs with key_is_valid */
+  for (int i = 0; i < COIR_KEYS_MAX; i++) {
+    uint32_t free = FREE;
+    if (!atm_cas_ar(&keys[i].used, &free, CHANGING)) continue; /* pairs with the release in coir_key_delete */
+    atomic_store_explicit(&keys[i].destroy, destroy, memory_order_relaxed);
+    atm_store_rel(&keys[i].used, USED); /* destroy before it; pairs with key_is_valid */
+    return i;
   }
-  coir__unlock(&keys_lock);
-  return key;
+  return -EAGAIN;
 }
 
 int coir_key_delete(int key) {
-  int rc = -EINVAL;
-  coir__lock(&keys_lock);
-  if (key_is_valid(key)) {
-    atm_add_rlx(&keys[key].life, 1);
-    atm_store_rel(&keys[key].used, 0);
-    rc = 0;
-  }
-  coir__unlock(&keys_lock);
-  return rc;
+  uint32_t used = USED;
+  if (!key_is_valid(key) || !atm_cas_ar(&keys[key].used, &used, CHANGING)) return -EINVAL;
+  atm_add_rlx(&keys[key].life, 1);
+  atm_store_rel(&keys[key].used, FREE); /* the new life before it; pairs with coir_key_create */
+  return 0;
 }
 
 /* Where the caller keeps its values; NULL when memory is short. A plain thread's belong to no runtime. */

@@ -39,8 +39,8 @@ void coir__os_futex_wake(_Atomic(uint32_t) *word, int count);
 /* CPUs that this process may use: the affinity mask, and the cgroup's quota rounded up (v1 and v2); at least 1. */
 int coir__os_cpu_count(void);
 
-/* Starts a thread with a stack of 512 KiB and every signal blocked that a program may want on its own threads (all but the
- * synchronous ones and SIGPROF); `name` shows in ps, cut to 15 bytes. */
+/* Starts a thread with a stack of 512 KiB and every signal blocked that a program may want on its own threads (all but
+ * the synchronous ones and SIGPROF); `name` shows in ps, cut to 15 bytes. */
 int coir__os_thread_start(pthread_t *out, const char *name, void *(*fn)(void *), void *arg);
 void coir__os_thread_yield(void);
 

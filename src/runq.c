@@ -156,7 +156,6 @@ struct coir_fiber *coir__runq_pop_shared(struct coir__worker *w) {
     q->next_runs++;
     return f;
   }
-  q->next_runs = 0;
   uint64_t head = atm_load_acq(&q->head);
   while (head != atm_load_rlx(&q->tail)) {
     f = coir__ring_get(atm_load_rlx(&q->ring), head);
@@ -169,8 +168,9 @@ struct coir_fiber *coir__runq_pop_extra(struct coir__worker *w) {
   struct coir__runq *q = &w->q;
   /* Depth first, but not for ever: what yielded, or is bound, must get its turn. A woken fiber goes before all. */
   struct coir_fiber *f = NULL;
-  if (w->tick % 2 == 0) f = coir__list_pop(&w->bound);
-  if (!f && (atm_load_rlx(&q->next) || w->tick % 16 == 1)) f = coir__runq_pop_fifo(w);
+  uint32_t turn = w->turn++;
+  if (turn % 2 == 0) f = coir__list_pop(&w->bound);
+  if (!f && (atm_load_rlx(&q->next) || turn % 16 == 1)) f = coir__runq_pop_fifo(w);
   if (!f) f = deque_pop(q);
   if (!f) f = coir__runq_pop_fifo(w);
   if (!f) f = coir__list_pop(&w->bound);
@@ -262,7 +262,7 @@ bool coir__inbox_take(struct coir__worker *w) {
   }
   while (f) {
     struct coir_fiber *next = f->next;
-    if (f->flags & (COIR__FIBER_BOUND | COIR__FIBER_TARGETED)) coir__runq_push_bound(w, f);
+    if (f->b.flags & (COIR__FIBER_BOUND | COIR__FIBER_TARGETED)) coir__runq_push_bound(w, f);
     else coir__runq_push(w, f);
     f = next;
   }
@@ -276,6 +276,7 @@ void coir__lane_put(struct coir_runtime *rt, struct coir_fiber *f) {
   coir__lock(&lane->lock);
   coir__list_push(&lane->list, f);
   atm_store_rlx(&lane->count, lane->list.count);
+  atm_add_rlx(&rt->injected, 1);
   coir__unlock(&lane->lock);
 }
 

@@ -4,7 +4,8 @@
 
 #include "internal.h"
 
-#define COIR__NEXT_RUNS_MAX 32
+#define COIR__NEXT_RUNS_MAX 32 /* dispatches from the next slot between two looks around */
+#define COIR__AHEAD 4
 
 void coir__runq_push_full(struct coir__worker *w, struct coir_fiber *f);
 struct coir_fiber *coir__runq_pop_shared(struct coir__worker *w); /* while a thief is inside: by compare-and-swap */
@@ -19,19 +20,21 @@ static inline void coir__ring_set(struct coir__ring *r, uint64_t i, struct coir_
   atm_store_rlx(&r->slots[i & r->mask], f);
 }
 
-/* Behind everything. */
-static inline void coir__runq_push(struct coir__worker *w, struct coir_fiber *f) {
+/* Behind everything; false if the ring is full. */
+static inline bool coir__runq_try_push(struct coir__worker *w, struct coir_fiber *f) {
   struct coir__runq *q = &w->q;
   uint64_t tail = atm_load_rlx(&q->tail);
   struct coir__ring *r = atm_load_rlx(&q->ring);
   /* Acquire: the slot that is written was last read by a thief whose compare-and-swap this head includes. */
-  if (COIR_UNLIKELY(tail - atm_load_acq(&q->head) > r->mask)) {
-    coir__runq_push_full(w, f);
-    return;
-  }
+  if (COIR_UNLIKELY(tail - atm_load_acq(&q->head) > r->mask)) return false;
   coir__ring_set(r, tail, f);
   /* Release: the fiber and its slot before the index. Pairs with the acquire of tail in take_half. */
   atm_store_rel(&q->tail, tail + 1);
+  return true;
+}
+
+static inline void coir__runq_push(struct coir__worker *w, struct coir_fiber *f) {
+  if (COIR_UNLIKELY(!coir__runq_try_push(w, f))) coir__runq_push_full(w, f);
 }
 
 static inline void coir__runq_push_bound(struct coir__worker *w, struct coir_fiber *f) {
@@ -39,13 +42,49 @@ static inline void coir__runq_push_bound(struct coir__worker *w, struct coir_fib
   w->extra = 1;
 }
 
+/* Fetches what will be dispatched a few steps from now: fibers that were queued long ago are not in the cache. The slot may be
+ * past the tail and hold anything that was a fiber once: fetching is harmless. */
+static inline void coir__ring_fetch_ahead(struct coir__ring *r, uint64_t head) {
+  struct coir_fiber *soon = coir__ring_get(r, head + COIR__AHEAD);
+  __builtin_prefetch(soon, 1);
+  __builtin_prefetch((char *)soon + COIR__LINE, 1);
+}
+
+/* ---- The plain pop, in three steps, for the fast path of coir_yield -------------------------------------------------- */
+
+/* Enters, and returns the oldest of the ring, which stays there. NULL: there is none, or something needs a closer look (a
+ * thief inside, the next slot, bound fibers, jobs, attention). Whatever it returns, take it or leave. */
+static inline struct coir_fiber *coir__runq_oldest(struct coir__worker *w) {
+  struct coir__runq *q = &w->q;
+  if (COIR_UNLIKELY(atm_load_rlx(&w->attention) | w->extra)) return NULL;
+  atm_store_rlx(&q->busy, 1);
+  coir__fence_light(); /* busy before the look at thieves; pairs with the heavy fence in thief_enter */
+  /* Acquire: a thief that has left has left head as it is now. Pairs with its release of q.thieves. */
+  if (COIR_UNLIKELY(atm_load_acq(&q->thieves) != 0 || atm_load_rlx(&q->next))) return NULL;
+  uint64_t head = atm_load_rlx(&q->head);
+  if (COIR_UNLIKELY(head == atm_load_rlx(&q->tail))) return NULL;
+  struct coir__ring *r = atm_load_rlx(&q->ring);
+  coir__ring_fetch_ahead(r, head);
+  return coir__ring_get(r, head);
+}
+
+static inline void coir__runq_leave(struct coir__worker *w) {
+  atm_store_rel(&w->q.busy, 0); /* I4: head and next before it. Pairs with the acquire in thief_enter */
+}
+
+static inline void coir__runq_take_oldest(struct coir__worker *w) {
+  atm_store_rlx(&w->q.head, atm_load_rlx(&w->q.head) + 1);
+  coir__runq_leave(w);
+}
+
+/* ---- The pop ---------------------------------------------------------------------------------------------------------- */
+
 /* Next slot, then ring. */
 static inline struct coir_fiber *coir__runq_pop_fifo(struct coir__worker *w) {
   struct coir__runq *q = &w->q;
   struct coir_fiber *f;
   atm_store_rlx(&q->busy, 1);
-  coir__fence_light(); /* busy before the look at thieves; pairs with the heavy fence in thief_enter */
-  /* Acquire: a thief that has left has left head as it is now. Pairs with its release of q.thieves. */
+  coir__fence_light(); /* as above */
   if (COIR_UNLIKELY(atm_load_acq(&q->thieves) != 0)) {
     f = coir__runq_pop_shared(w);
     goto out;
@@ -56,16 +95,17 @@ static inline struct coir_fiber *coir__runq_pop_fifo(struct coir__worker *w) {
     atm_store_rlx(&q->next, NULL);
     goto out;
   }
-  q->next_runs = 0;
   uint64_t head = atm_load_rlx(&q->head);
   if (head != atm_load_rlx(&q->tail)) {
-    f = coir__ring_get(atm_load_rlx(&q->ring), head);
+    struct coir__ring *r = atm_load_rlx(&q->ring);
+    f = coir__ring_get(r, head);
+    coir__ring_fetch_ahead(r, head);
     atm_store_rlx(&q->head, head + 1);
   } else if (f) {
     atm_store_rlx(&q->next, NULL);
   }
 out:
-  atm_store_rel(&q->busy, 0); /* I4: head and next before it. Pairs with the acquire in thief_enter */
+  coir__runq_leave(w);
   return f;
 }
 

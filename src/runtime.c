@@ -14,8 +14,9 @@
 
 static pthread_mutex_t runtimes_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct coir_runtime *runtimes;                     /* (l) runtimes_lock */
-static _Atomic(struct coir_runtime *) default_runtime;    /* written under runtimes_lock */
-static struct coir_config default_config;                 /* (l) runtimes_lock */
+static pthread_mutex_t default_lock = PTHREAD_MUTEX_INITIALIZER; /* before runtimes_lock */
+static _Atomic(struct coir_runtime *) default_runtime;    /* (a) written under default_lock */
+static struct coir_config default_config;                 /* (l) default_lock */
 
 /* ---- Memory ----------------------------------------------------------------------------------------------------------- */
 
@@ -33,24 +34,32 @@ void coir__free(struct coir_runtime *rt, void *memory, size_t bytes) {
 
 /* ---- fork: the child's runtimes are dead ------------------------------------------------------------------------------ */
 
-static void fork_prepare(void) { pthread_mutex_lock(&runtimes_lock); }
-static void fork_parent(void) { pthread_mutex_unlock(&runtimes_lock); }
+static void before_fork(void) {
+  pthread_mutex_lock(&default_lock);
+  pthread_mutex_lock(&runtimes_lock);
+}
+
+static void after_fork(void) {
+  pthread_mutex_unlock(&runtimes_lock);
+  pthread_mutex_unlock(&default_lock);
+}
 
 /* The child has one thread, and none of the workers. What it inherited cannot be used or even freed; forget it. */
-static void fork_child(void) {
+static void in_child(void) {
   for (struct coir_runtime *rt = runtimes; rt; rt = rt->next) atm_store_rlx(&rt->forked, 1);
   runtimes = NULL;
   atm_store_rlx(&default_runtime, NULL);
   struct coir__thread *t = coir__thread_peek();
   if (t) t->worker = NULL;
   coir__poll_fork_child();
-  pthread_mutex_unlock(&runtimes_lock);
+  coir__block_fork_child();
+  after_fork();
 }
 
 static void once(void) {
   coir__os_fence_init();
   coir__thread_ended = coir__locals_thread_ended;
-  pthread_atfork(fork_prepare, fork_parent, fork_child);
+  pthread_atfork(before_fork, after_fork, in_child);
 }
 
 /* ---- Making and freeing ------------------------------------------------------------------------------------------------- */
@@ -84,11 +93,12 @@ void coir_runtime_get_tuning(const struct coir_runtime *runtime, struct coir_tun
 }
 
 static void release(struct coir_runtime *rt) {
+  while (atm_load_acq(&rt->visitors)) coir__os_thread_yield(); /* pairs with the releases in fiber.c and wait.c */
+  coir__slabs_destroy(rt);
   for (int i = 0; rt->workers && i < rt->worker_count; i++) coir__worker_destroy(rt->workers[i]);
   int pollers = rt->poller_count ? rt->poller_count : rt->worker_count;
   for (int i = 0; rt->pollers && i < pollers; i++) coir__poller_destroy(rt->pollers[i]);
   coir__depot_destroy(rt);
-  coir__slabs_destroy(rt);
   coir__free(rt, rt->workers, (size_t)rt->worker_count * sizeof *rt->workers);
   coir__free(rt, rt->pollers, (size_t)pollers * sizeof *rt->pollers);
   pthread_mutex_destroy(&rt->control);
@@ -138,7 +148,7 @@ int coir_runtime_create(struct coir_runtime **out, const struct coir_config *con
   rt->worker_count = c.workers;
   rt->poller_count = c.pollers;
   rt->stack_class = coir__stack_class(c.stack_bytes);
-  rt->fiber_flags = c.migrate ? COIR__FIBER_MIGRATE : 0;
+  rt->fiber_bits = (struct coir__fiber_bits){.flags = c.migrate ? COIR__FIBER_MIGRATE : 0, .worker = -1};
   set_tuning(&rt->tuned, &(struct coir_tuning){c.steal, c.steal_min_live, c.steal_min_victim, c.affinity, c.rebalance,
                                                c.rebalance_threshold, c.rebalance_interval_ms});
   rc = make_parts(rt);
@@ -180,27 +190,26 @@ int coir_configure(const struct coir_config *config) {
   struct coir_config filled;
   if (!config || coir__config_fill(&filled, config)) return -EINVAL;
   int rc = -EBUSY;
-  pthread_mutex_lock(&runtimes_lock);
+  pthread_mutex_lock(&default_lock);
   if (!atm_load_rlx(&default_runtime)) {
-    default_config = filled;
+    /* As it was given, not as filled in: a switch that is off would look like one that was left alone. */
+    memset(&default_config, 0, sizeof default_config);
+    memcpy(&default_config, config, config->size ? config->size : sizeof default_config);
+    default_config.size = sizeof default_config;
     rc = 0;
   }
-  pthread_mutex_unlock(&runtimes_lock);
+  pthread_mutex_unlock(&default_lock);
   return rc;
 }
 
 struct coir_runtime *coir_runtime_default(void) {
-  static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
   struct coir_runtime *rt = atm_load_acq(&default_runtime);
   if (COIR_LIKELY(rt != NULL)) return rt;
-  pthread_mutex_lock(&making);
+  pthread_mutex_lock(&default_lock);
   rt = atm_load_acq(&default_runtime);
-  if (!rt && coir_runtime_create(&rt, default_config.size ? &default_config : NULL) == 0) {
-    pthread_mutex_lock(&runtimes_lock);
-    atm_store_rel(&default_runtime, rt);
-    pthread_mutex_unlock(&runtimes_lock);
-  }
-  pthread_mutex_unlock(&making);
+  if (!rt && coir_runtime_create(&rt, default_config.size ? &default_config : NULL) == 0)
+    atm_store_rel(&default_runtime, rt); /* pairs with the acquire above */
+  pthread_mutex_unlock(&default_lock);
   return rt;
 }
 

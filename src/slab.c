@@ -1,6 +1,9 @@
 /* Fiber descriptors: carved from slabs that are never given back while their runtime lives, so that a late look at a
- * descriptor finds a descriptor (wait.c relies on it). Each worker keeps free ones at hand; they move to and from the shared
- * depot in batches.
+ * descriptor finds a descriptor (wait.c relies on it).
+ *
+ * Each worker keeps free ones in two magazines, and exchanges whole magazines with the depot of the runtime (Bonwick and
+ * Adams, "Magazines and Vmem", 2001). A magazine is an array, so that nothing here touches a descriptor that is not about to
+ * be used, and the ones that are next can be fetched ahead.
  *
  * Slabs double from 64 KiB to 4 MiB; the large ones ask for huge pages, so that a burst of a million fibers is not a million
  * page faults. */
@@ -8,18 +11,18 @@
 
 #define SLAB_MIN ((size_t)64 << 10)
 #define SLAB_MAX ((size_t)4 << 20)
-#define KEEP_MAX 512
-#define BATCH 128
+#define SLAB_HUGE ((size_t)2 << 20)
+#define AHEAD 6 /* descriptors to fetch ahead: about as many as are spawned while memory answers */
 #define ID_BLOCK 256
 
 static _Atomic(uint64_t) next_id = 1;
 
-/* Makes one more slab; slab_lock is held. Its descriptors go to the depot. */
+/* Makes one more slab; slab_lock is held. */
 static bool slab_add(struct coir_runtime *rt) {
   struct coir__slab *newest = atm_load_rlx(&rt->slabs);
   size_t bytes = newest ? newest->bytes * 2 : SLAB_MIN;
   if (bytes > SLAB_MAX) bytes = SLAB_MAX;
-  struct coir__slab *slab = coir__os_reserve(bytes, bytes, bytes >= (size_t)2 << 20);
+  struct coir__slab *slab = coir__os_reserve(bytes, bytes, bytes >= SLAB_HUGE);
   if (!slab) return false;
   slab->bytes = bytes;
   slab->count = (uint32_t)((bytes - sizeof *slab) / sizeof slab->fibers[0]);
@@ -31,47 +34,94 @@ static bool slab_add(struct coir_runtime *rt) {
   return true;
 }
 
-/* One descriptor from the depot, or a fresh one; slab_lock is held. */
-static struct coir_fiber *depot_take(struct coir_runtime *rt) {
-  struct coir_fiber *f = rt->free_fibers;
-  if (f) {
-    rt->free_fibers = f->next;
-    return f;
-  }
+static struct coir_fiber *fresh_one(struct coir_runtime *rt) {
   if (rt->fresh == rt->fresh_end && !slab_add(rt)) return NULL;
-  f = rt->fresh++;
+  struct coir_fiber *f = rt->fresh++;
   f->rt = rt; /* once for all its lives */
   return f;
 }
 
-static void refill(struct coir_runtime *rt, struct coir__worker *w) {
+/* Fills an empty magazine with fresh descriptors, so that they are taken in the order of their addresses. */
+static void fill(struct coir_runtime *rt, struct coir__magazine *m) {
   coir__lock(&rt->slab_lock);
-  struct coir_fiber **end = &w->free_fibers;
-  for (int i = 0; i < BATCH; i++) {
-    struct coir_fiber *f = depot_take(rt);
+  while (m->count < COIR__MAGAZINE_MAX) {
+    struct coir_fiber *f = fresh_one(rt);
     if (!f) break;
-    *end = f; /* in the order of their addresses: kind to the prefetcher */
-    end = &f->next;
-    w->free_fibers_count++;
+    m->fibers[m->count++] = f;
   }
-  *end = NULL;
   coir__unlock(&rt->slab_lock);
+  for (uint64_t i = 0, n = m->count; i < n / 2; i++) {
+    struct coir_fiber *f = m->fibers[i];
+    m->fibers[i] = m->fibers[n - 1 - i];
+    m->fibers[n - 1 - i] = f;
+  }
+}
+
+/* One magazine from a list of the depot, in exchange for `other` (may be NULL), which goes to the other list. */
+static struct coir__magazine *exchange(struct coir_runtime *rt, struct coir__magazine **from, struct coir__magazine **to,
+                                       struct coir__magazine *other) {
+  coir__lock(&rt->slab_lock);
+  struct coir__magazine *m = *from;
+  if (m) {
+    *from = m->next;
+    if (other) {
+      other->next = *to;
+      *to = other;
+    }
+  }
+  coir__unlock(&rt->slab_lock);
+  return m;
+}
+
+/* Makes the loaded magazine one that is not empty (or, with `wants_room`, not full). False: memory is short. */
+static bool reload(struct coir_runtime *rt, struct coir__worker *w, bool wants_room) {
+  struct coir__magazine *before = w->fibers_before;
+  w->fibers_before = w->fibers;
+  w->fibers = before;
+  if (before && (wants_room ? before->count < COIR__MAGAZINE_MAX : before->count > 0)) return true;
+  struct coir__magazine **full = &rt->full, **empty = &rt->empty;
+  struct coir__magazine *m = wants_room ? exchange(rt, empty, full, before) : exchange(rt, full, empty, before);
+  if (!m && !wants_room && before) { /* the depot has none: fill the empty one */
+    fill(rt, before);
+    return before->count > 0;
+  }
+  if (!m) {
+    m = coir__alloc(rt, sizeof *m);
+    if (!m) return false;
+    if (!wants_room) fill(rt, m);
+    else if (before) exchange(rt, &(struct coir__magazine *){m}, full, before);
+  }
+  w->fibers = m;
+  return wants_room || m->count > 0;
+}
+
+/* For a thread without a worker: from a full magazine of the depot, or fresh. */
+static struct coir_fiber *take_outside(struct coir_runtime *rt) {
+  coir__lock(&rt->slab_lock);
+  struct coir__magazine *m = rt->full;
+  struct coir_fiber *f = m ? m->fibers[--m->count] : fresh_one(rt);
+  if (m && m->count == 0) {
+    rt->full = m->next;
+    m->next = rt->empty;
+    rt->empty = m;
+  }
+  coir__unlock(&rt->slab_lock);
+  if (f) f->id = atm_add_rlx(&next_id, 1);
+  return f;
 }
 
 struct coir_fiber *coir__fiber_take(struct coir_runtime *rt, struct coir__worker *w) {
-  struct coir_fiber *f;
-  if (COIR_UNLIKELY(!w)) {
-    coir__lock(&rt->slab_lock);
-    f = depot_take(rt);
-    coir__unlock(&rt->slab_lock);
-    if (f) f->id = atm_add_rlx(&next_id, 1);
-    return f;
+  if (COIR_UNLIKELY(!w)) return take_outside(rt);
+  struct coir__magazine *m = w->fibers;
+  if (COIR_UNLIKELY(!m || m->count == 0)) {
+    if (!reload(rt, w, false)) return NULL;
+    m = w->fibers;
   }
-  if (COIR_UNLIKELY(!w->free_fibers)) refill(rt, w);
-  f = w->free_fibers;
-  if (COIR_UNLIKELY(!f)) return NULL;
-  w->free_fibers = f->next;
-  w->free_fibers_count--;
+  struct coir_fiber *f = m->fibers[--m->count];
+  if (COIR_LIKELY(m->count >= AHEAD)) {
+    __builtin_prefetch(m->fibers[m->count - AHEAD], 1);
+    __builtin_prefetch((char *)m->fibers[m->count - AHEAD] + COIR__LINE, 1);
+  }
   if (COIR_UNLIKELY(w->id_next == w->id_end)) {
     w->id_next = atm_add_rlx(&next_id, ID_BLOCK);
     w->id_end = w->id_next + ID_BLOCK;
@@ -80,34 +130,54 @@ struct coir_fiber *coir__fiber_take(struct coir_runtime *rt, struct coir__worker
   return f;
 }
 
-/* Moves half of what the worker keeps to the depot. */
-static void spill(struct coir_runtime *rt, struct coir__worker *w) {
-  struct coir_fiber *first = w->free_fibers, *last = first;
-  for (int i = 1; i < KEEP_MAX / 2; i++) last = last->next;
-  w->free_fibers = last->next;
-  w->free_fibers_count -= KEEP_MAX / 2;
+/* For a thread without a worker. A descriptor for which no magazine can be made is lost until the runtime is destroyed. */
+static void give_outside(struct coir_runtime *rt, struct coir_fiber *f) {
   coir__lock(&rt->slab_lock);
-  last->next = rt->free_fibers;
-  rt->free_fibers = first;
+  struct coir__magazine *m = rt->full;
+  if (!m || m->count == COIR__MAGAZINE_MAX) {
+    m = rt->empty;
+    if (m) rt->empty = m->next;
+    else m = coir__alloc(rt, sizeof *m);
+    if (m) {
+      m->next = rt->full;
+      rt->full = m;
+    }
+  }
+  if (m) m->fibers[m->count++] = f;
   coir__unlock(&rt->slab_lock);
 }
 
 void coir__fiber_give(struct coir_runtime *rt, struct coir__worker *w, struct coir_fiber *f) {
   /* Relaxed: a list that is being made may still show it, as it would have a moment ago. */
   atm_store_rlx(&f->entry, NULL);
-  if (COIR_UNLIKELY(!w)) {
-    coir__lock(&rt->slab_lock);
-    f->next = rt->free_fibers;
-    rt->free_fibers = f;
-    coir__unlock(&rt->slab_lock);
-    return;
+  struct coir__magazine *m = w ? w->fibers : NULL;
+  if (COIR_UNLIKELY(!m || m->count == COIR__MAGAZINE_MAX)) {
+    if (!w || !reload(rt, w, true)) {
+      give_outside(rt, f);
+      return;
+    }
+    m = w->fibers;
   }
-  f->next = w->free_fibers;
-  w->free_fibers = f;
-  if (COIR_UNLIKELY(++w->free_fibers_count >= KEEP_MAX)) spill(rt, w);
+  m->fibers[m->count++] = f;
+}
+
+static void magazines_free(struct coir_runtime *rt, struct coir__magazine *m) {
+  while (m) {
+    struct coir__magazine *next = m->next;
+    coir__free(rt, m, sizeof *m);
+    m = next;
+  }
 }
 
 void coir__slabs_destroy(struct coir_runtime *rt) {
+  for (int i = 0; rt->workers && i < rt->worker_count; i++) {
+    struct coir__worker *w = rt->workers[i];
+    if (!w) continue;
+    coir__free(rt, w->fibers, sizeof *w->fibers);
+    coir__free(rt, w->fibers_before, sizeof *w->fibers);
+  }
+  magazines_free(rt, rt->full);
+  magazines_free(rt, rt->empty);
   for (struct coir__slab *next, *slab = atm_load_rlx(&rt->slabs); slab; slab = next) {
     next = slab->next;
     coir__os_release(slab, slab->bytes);

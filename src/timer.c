@@ -76,7 +76,7 @@ static inline void unlink_timer(struct coir__timers *ts, struct coir__timer *t) 
   /* It was the last of its list, and the only one if `link` is the head. */
   uintptr_t offset = (uintptr_t)link - (uintptr_t)ts->slots;
   if (offset < sizeof ts->slots) {
-    size_t index = offset / sizeof *ts->slots;
+    size_t index = (size_t)(link - ts->slots);
     ts->used[index / 64] &= ~(UINT64_C(1) << index % 64);
   }
 }
@@ -97,7 +97,7 @@ static struct coir__timer *merge(struct coir__timer *a, struct coir__timer *b) {
 }
 
 static void due_insert(struct coir__timers *ts, struct coir__timer *t) {
-  struct coir__timer **lists = &ts->slots[DUE * 64];
+  struct coir__timer **lists = ts->slots + (size_t)DUE * 64;
   uint32_t i = 0;
   t->next = NULL;
   for (; i < DUE_LAST && lists[i]; i++) {

@@ -120,13 +120,14 @@ struct coir__stack {
   struct coir__stack *chain; /* (l) of the depot: next magazine, in the first stack of one */
 };
 
-/* Bits of coir_fiber.flags. While any is set the fiber takes the slow way into a queue. */
+/* Bits of coir_fiber.b.flags. */
 enum coir__fiber_flag {
   COIR__FIBER_BOUND = 1,    /* (c) runs on worker `home` only */
   COIR__FIBER_TARGETED = 2, /* (f) first run on worker `home`; cleared then */
   COIR__FIBER_LANED = 4,    /* (c) high or low priority: queues in a lane of the runtime */
   COIR__FIBER_MIGRATE = 8,  /* (c) test aid: goes to another worker each time */
-  COIR__FIBER_CANARY = 16   /* (f) its stack has no guard page: check the canary when it is left */
+  COIR__FIBER_CANARY = 16,  /* (f) its stack has no guard page: check the canary when it is left */
+  COIR__FIBER_SPECIAL = COIR__FIBER_BOUND | COIR__FIBER_TARGETED | COIR__FIBER_LANED | COIR__FIBER_MIGRATE
 };
 
 /* A fiber-local value, with the life of the key in which it was stored (local.c). */
@@ -152,30 +153,31 @@ struct coir_fiber {
   _Alignas(COIR__LINE) struct coir__waiter waiter; /* first, so that a waiter that is no thread is a fiber */
   void *sp;                   /* (f) where it stopped; NULL before it first runs */
   struct coir__stack *stack;  /* (f) NULL before it first runs: the stack is bound then */
-  struct coir_fiber *next;    /* (l) of the list that it is on: inbox, injector, bound list, free list */
+  void *arg;                  /* (c) */
   _Atomic(coir_fn) entry;     /* (a) NULL in a free descriptor; set last when one is made */
 
-  void *arg;                   /* (c) */
-  struct coir_runtime *rt;     /* (c) */
-  _Atomic(uint32_t) ended;     /* (a) bits COIR__ENDED, COIR__DETACHED; written under exit.lock */
-  uint32_t stack_class;        /* (c) size class of the stack to bind */
-  struct coir__waitq exit;     /* who waits for its end */
-  void *value;                 /* (f) */
-  uint64_t id;                 /* (c) */
-  int status;                  /* (f) */
-  int err;                     /* (f) errno while it is suspended */
-  uint8_t flags;               /* (f) */
-  int8_t priority;             /* (c) */
-  uint16_t home;               /* (c) worker that it is bound to or targeted at */
-  int16_t worker;              /* (f) worker that ran it last; -1 none */
-  uint16_t io_streak;          /* (f) calls in a row that found their descriptor ready */
-  _Atomic(uint16_t) reason;    /* (a) enum coir__reason, for dumps */
-  uint8_t dropped;             /* (s) coir__fibers_drop has it */
+  struct coir__fiber_bits {   /* copied as a whole when a fiber is made */
+    uint8_t flags;            /* (f) enum coir__fiber_flag */
+    int8_t priority;          /* (c) */
+    uint16_t home;            /* (c) worker that it is bound to or targeted at */
+    int16_t worker;           /* (f) worker that ran it last; -1 none */
+    uint16_t io_streak;       /* (f) calls in a row that found their descriptor ready */
+  } b;
+  struct coir__waitq exit;    /* who waits for its end */
+  _Atomic(uint32_t) ended;    /* (a) bits COIR__ENDED, COIR__DETACHED; written under exit.lock */
+  uint32_t stack_class;       /* (c) size class of the stack to bind */
+  int status;                 /* (f) */
+  int err;                    /* (f) errno while it is suspended */
+  void *value;                /* (f) */
+  uint64_t id;                /* (c) */
 
-  _Atomic(uint64_t) object;    /* (a) what it waits on, for dumps */
-  struct coir__local *locals;  /* (f) COIR_KEYS_MAX values, or NULL */
-  char name[COIR__NAME_MAX];   /* (f) written by the fiber, read by dumps */
-  struct coir__wait *wait;     /* (f) the wait it is in, else NULL; for dropping it where it is */
+  struct coir_runtime *rt;    /* (c) for all its lives */
+  struct coir_fiber *next;    /* (l) of the list that it is on: inbox, lane, bound list */
+  struct coir__local *locals; /* (f) COIR_KEYS_MAX values, or NULL */
+  struct coir__wait *wait;    /* (f) the wait it is in, else NULL; for dropping it where it is */
+  _Atomic(uint64_t) waits_on; /* (a) object << 8 | enum coir__reason, for dumps */
+  char name[COIR__NAME_MAX];  /* (f) written by the fiber, read by dumps */
+  uint8_t dropped;            /* (s) coir__fibers_drop has it */
 };
 
 /* An OS thread that Coir knows: it carries a worker, or waits on Coir's objects. Records are never freed; a thread that ends
@@ -186,8 +188,7 @@ struct coir__thread {
   void *idle_sp;                /* where its own stack stopped while it runs fibers */
   int *errno_location;          /* (c) of this thread */
   _Atomic(uint32_t) futex;      /* (a) what it sleeps on as a plain waiter */
-  _Atomic(uint32_t) reason;     /* (a) */
-  _Atomic(uint64_t) object;     /* (a) */
+  _Atomic(uint64_t) waits_on;   /* (a) as in a fiber */
   struct coir__local *locals;   /* values of a plain thread */
   void *tsan;                   /* ThreadSanitizer's context of the thread itself */
   void *asan_fake;              /* AddressSanitizer's record of its own stack while it runs fibers */
@@ -211,7 +212,7 @@ struct coir__ring {
 struct coir__runq {
   /* the owner's line */
   _Atomic(uint32_t) busy;             /* (a) the owner is inside a plain pop */
-  uint32_t next_runs;                 /* (o) dispatches from the next slot in a row */
+  uint32_t next_runs;                 /* (o) dispatches from the next slot since the loop looked around */
   _Atomic(struct coir_fiber *) next;  /* (a) just woken: runs next */
   _Atomic(uint64_t) head;             /* (a) oldest in ring */
   _Atomic(uint64_t) tail;             /* (a) written by the owner */
@@ -263,8 +264,8 @@ struct coir__worker {
   struct coir__thread *thread;  /* (o) who carries it */
   int *errno_location;          /* (o) that thread's */
   struct coir_fiber *current;   /* (o) what it runs; NULL: the thread's own stack */
-  struct coir_fiber *prev;      /* (o) the fiber just switched away from */
   struct coir__stack *dead;     /* (o) the stack of the fiber that just ended */
+  struct coir_fiber *prev;      /* (o) the fiber just switched away from */
   uint32_t after;               /* (o) enum coir__after, for prev */
   uint32_t tick;                /* (o) dispatches left until the loop looks around; counts down to 0 */
   _Atomic(uint32_t) attention;  /* (a) others ask for a look at the inbox, the lanes, or the phase */
@@ -275,12 +276,13 @@ struct coir__worker {
   _Alignas(COIR__LINE) struct coir__runq q;
 
   _Alignas(COIR__LINE) struct coir__list bound; /* (o) ready fibers that may not leave this worker */
-  struct coir_fiber *free_fibers;               /* (o) descriptors at hand */
-  uint32_t free_fibers_count;                   /* (o) */
+  struct coir__magazine *fibers, *fibers_before; /* (o) descriptors at hand: the loaded magazine, and the one before */
+  struct coir__stack *spare;                    /* (o) of the standard class: the stack that was used last, or NULL */
   uint32_t rng;                                 /* (o) xorshift state */
   uint32_t searching;                           /* (o) it is counted in rt->searching */
   uint32_t futile;                              /* (o) rounds in a row that saw work and got none */
   uint32_t rounds;                              /* (o) times that the loop looked around */
+  uint32_t turn;                                /* (o) whose turn it is in coir__runq_pop_extra */
   uint32_t tick_limit;                          /* (o) what tick starts from: see worker.c */
   int64_t looked_at;                            /* (o) when the loop last looked around */
   int64_t polled_at;                            /* (o) when it last looked at its poller */
@@ -310,6 +312,14 @@ struct coir__poller_thread {
   struct coir__poller *poller;
 };
 
+/* Free descriptors, as an array: looking ahead in it touches none of them. 1 KiB. */
+#define COIR__MAGAZINE_MAX 126
+struct coir__magazine {
+  struct coir__magazine *next; /* (l) of the depot */
+  uint64_t count;
+  struct coir_fiber *fibers[COIR__MAGAZINE_MAX];
+};
+
 /* A slab of fiber descriptors. */
 struct coir__slab {
   struct coir__slab *next;
@@ -327,7 +337,7 @@ struct coir_runtime {
   struct coir_config config;    /* (c) with every default filled in */
   struct coir__tuned tuned;     /* (a) what may change while it runs */
   int stack_class;              /* (c) of config.stack_bytes */
-  uint8_t fiber_flags;          /* (c) COIR__FIBER_* that every fiber gets */
+  struct coir__fiber_bits fiber_bits; /* (c) what every fiber starts with */
   int worker_count;             /* (c) */
   int poller_count;             /* (c) dedicated poller threads; 0: one poller per worker */
   struct coir__worker **workers;   /* (c) */
@@ -343,15 +353,17 @@ struct coir_runtime {
   _Alignas(COIR__LINE) struct coir__lane lanes[COIR__LANES];
   _Atomic(uint64_t) spawned_outside; /* (a) fibers spawned by plain threads */
   _Atomic(uint64_t) dropped;         /* (a) fibers that coir__fibers_drop ended */
-  _Atomic(uint64_t) injected, injected_taken;
+  _Atomic(uint64_t) injected, injected_taken; /* (a) fibers put into lanes, and taken from them */
   _Atomic(uint64_t) polls, io_events; /* (a) of the poller threads */
+  _Atomic(uint64_t) wakes_outside;   /* (a) fibers made ready by threads that carry no worker of this runtime */
+  _Atomic(uint32_t) visitors;        /* (a) such threads that are at it; the runtime is not freed before it is 0 */
   _Atomic(uint32_t) forked;          /* (a) in the child of a fork: dead */
   _Atomic(int64_t) rebalance_at;     /* (a) when the next look at the balance is due */
 
   /* slab.c */
   struct coir__lock slab_lock;
   _Atomic(struct coir__slab *) slabs;   /* (a) only ever prepended, under slab_lock */
-  struct coir_fiber *free_fibers;       /* (l) slab_lock: shared depot */
+  struct coir__magazine *full, *empty;  /* (l) slab_lock: the depot */
   struct coir_fiber *fresh, *fresh_end; /* (l) slab_lock: never used yet, of the newest slab */
 
   /* stack.c */

@@ -49,19 +49,17 @@ static struct coir__waiter *deadline_came(struct coir__timer *t) {
   return coir__claim(&t->clause) ? t->clause.waiter : NULL;
 }
 
-static void begin(struct coir__wait *wait, enum coir__reason reason, uint64_t object, enum coir__code code) {
+static inline void begin(struct coir__wait *wait, enum coir__reason reason, uint64_t object, enum coir__code code) {
   struct coir__worker *w = coir__self();
   if (w) {
     struct coir_fiber *f = w->current;
     wait->self = &f->waiter;
-    atm_store_rlx(&f->reason, (uint16_t)reason);
-    atm_store_rlx(&f->object, object);
+    atm_store_rlx(&f->waits_on, object << 8 | reason);
   } else {
     struct coir__thread *t = coir__thread_get();
     COIR_CHECK(t, "no memory for the record of a thread");
     wait->self = &t->waiter;
-    atm_store_rlx(&t->reason, (uint32_t)reason);
-    atm_store_rlx(&t->object, object);
+    atm_store_rlx(&t->waits_on, object << 8 | reason);
   }
   uint64_t number = number_of(atm_load_rlx(&wait->self->word)) + COIR__CODE_MASK + 1;
   wait->open = number | code;
@@ -155,7 +153,7 @@ static void fiber_park(struct coir__wait *wait) {
   coir__switch_away(w, COIR__AFTER_PARK);
 }
 
-static inline void park(struct coir__wait *wait) {
+static inline void park_waiter(struct coir__wait *wait) {
   if (COIR_UNLIKELY(wait->self->is_thread)) thread_park(wait);
   else fiber_park(wait);
 }
@@ -167,12 +165,13 @@ uint32_t coir__wait(struct coir__wait *wait) {
     unlink_all(wait, COIR__CODE_CANCELED);
     return COIR__CODE_CANCELED;
   }
-  park(wait);
+  park_waiter(wait);
   /* Relaxed: whoever woke us has ordered its claim before (queues, or the note of a thread). */
   uint32_t code = (uint32_t)(atm_load_rlx(&self->word) & COIR__CODE_MASK);
   COIR_DCHECK(code >= COIR__CODE_TIMEOUT, "a woken waiter's wait has been claimed");
   if (wait->timed && !self->is_thread && code != COIR__CODE_TIMEOUT) coir__timer_cancel(&wait->timer);
-  if (wait->clauses) unlink_all(wait, code);
+  struct coir__clause *last = wait->clauses;
+  if (last && (last->sibling || last->code != code)) unlink_all(wait, code);
   if (!self->is_thread) coir__waiter_fiber(self)->wait = NULL;
   return code;
 }
@@ -185,10 +184,11 @@ void coir__wait_abandon(struct coir__wait *wait) {
   }
   /* Claimed: its winner will wake us, so be parked for it. A cancellation that it delivered is pending again. */
   wait->timed = 0;
-  park(wait);
+  park_waiter(wait);
   uint32_t code = (uint32_t)(atm_load_rlx(&wait->self->word) & COIR__CODE_MASK);
   if (code == COIR__CODE_CANCELED) atm_or_sc(&wait->self->cancel, COIR__CANCEL_ONCE);
   unlink_all(wait, code);
+  if (!wait->self->is_thread) coir__waiter_fiber(wait->self)->wait = NULL;
 }
 
 void coir__wait_drop(struct coir__wait *wait) {
@@ -224,12 +224,16 @@ void coir__wake(struct coir__waiter *waiter) {
     coir__ready(f);
     return;
   }
-  /* It is still on its stack, or was a moment ago. Release: what the winner handed over; pairs with the acquire in
+  /* It is still on its stack, or was a moment ago. Once the note is there its committer may queue it, it may end, and its
+   * runtime go: so we are counted as visitors. Release: what the winner handed over; pairs with the acquire in
    * coir__wait_commit. */
+  struct coir_runtime *rt = f->rt;
+  atm_add_sc(&rt->visitors, 1);
   atm_store_rel(&waiter->note, number);
   coir__fence_heavy();
   uint64_t note = number;
   if (atm_load_acq(&waiter->parked) == number && atm_cas_ar(&waiter->note, &note, 0)) coir__ready(f);
+  atm_sub_rel(&rt->visitors, 1); /* pairs with the acquire in release() (runtime.c) */
 }
 
 /* Delivers what `bit` asks for to the wait in progress, if there is one. See the head of this file. */

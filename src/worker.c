@@ -39,6 +39,7 @@ static void set_pace(struct coir__worker *w, int64_t now) {
     w->tick_limit = fit < 1 ? 1 : fit > TICKS_MAX ? TICKS_MAX : (uint32_t)fit;
   }
   w->tick = w->tick_limit;
+  w->q.next_runs = 0;
 }
 
 static void fire_timers(struct coir__worker *w, int64_t now) {
@@ -51,7 +52,7 @@ static void fire_timers(struct coir__worker *w, int64_t now) {
   } while (fired == WAKE_BATCH);
 }
 
-static void poll(struct coir__worker *w, int64_t now) {
+static void look_at_poller(struct coir__worker *w, int64_t now) {
   w->polled_at = now;
   int events = coir__poller_wait(w->poller, 0);
   atm_bump(&w->counts.polls, 1);
@@ -81,11 +82,11 @@ static struct coir_fiber *look_around(struct coir__worker *w) {
   coir__inbox_take(w);
   if (atm_load_rlx(&w->timers.next) <= now) fire_timers(w, now);
   bool polls = w->rt->poller_count == 0 && coir__poller_is_used(w->poller);
-  if (polls && now - w->polled_at >= POLL_NS) poll(w, now);
+  if (polls && now - w->polled_at >= POLL_NS) look_at_poller(w, now);
   if (COIR_UNLIKELY(atm_load_rlx(&w->rt->tuned.rebalance))) coir__balance(w, now);
   struct coir_fiber *f = choose(w);
   if (!f && polls && w->polled_at != now) {
-    poll(w, now);
+    look_at_poller(w, now);
     f = choose(w);
   }
   return f;
@@ -120,6 +121,8 @@ void coir__worker_loop(struct coir__worker *w) {
     w->searching = 0;
     atm_sub_sc(&rt->searching, 1);
   }
+  if (w->spare) coir__stack_give(w, w->spare);
+  w->spare = NULL;
   coir__stack_flush(w);
   coir__overflow_disarm_thread(w->thread);
   w->thread->worker = NULL;

@@ -223,8 +223,8 @@ static void lock_excludes(void **state) {
   coir__unlock(&lock);
 }
 
-/* Two parties that each write one word and then read the other's: with a light fence on the one side and a heavy one on the
- * other, never do both miss. */
+/* Two parties that each write one word and then read the other's: with a light fence on the one side and a heavy one
+ * on the other, never do both miss. */
 static _Alignas(64) _Atomic(uint32_t) hot_word;
 static _Alignas(64) _Atomic(uint32_t) rare_word;
 static _Alignas(64) _Atomic(uint32_t) hot_round;
@@ -266,7 +266,8 @@ static void duel(void) {
   assert_int_equal(missed, 0);
 }
 
-/* In a child, because registering is for the life of a process. Returns its exit status; `fn` returns whether all is well. */
+/* In a child, because registering is for the life of a process. Returns its exit status; `fn` returns whether all is
+ * well. */
 static int in_child(bool (*fn)(void)) {
   fflush(NULL);
   pid_t pid = fork();
@@ -420,10 +421,10 @@ static void *get_record(void *arg) {
   struct coir__thread *t = coir__thread_get();
   if (errno != ODD_ERRNO || !t || coir__thread_get() != t || coir__thread_peek() != t) abort();
   if (t->errno_location != &errno || !t->waiter.is_thread || t->worker || t->locals || t->alt_stack) abort();
-  if (atm_load_rlx(&t->waiter.cancel) != 0 || atm_load_rlx(&t->object) != 0) abort();
+  if (atm_load_rlx(&t->waiter.cancel) != 0 || atm_load_rlx(&t->waits_on) != 0) abort();
   atm_add_rlx(&t->waiter.word, COIR__CODE_MASK + 1); /* a wait */
   atm_store_rlx(&t->waiter.cancel, 1);
-  atm_store_rlx(&t->object, 99);
+  atm_store_rlx(&t->waits_on, 99);
   *out = t;
   return NULL;
 }

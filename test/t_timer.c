@@ -411,8 +411,8 @@ static struct coir__waiter *fire_frame(struct coir__timer *t) {
   return NULL;
 }
 
-/* Arms timers that are due about now on both wheels, while this and other threads fire; every second one is cancelled at
- * once, the others are waited for. */
+/* Arms timers that are due about now on both wheels, while this and other threads fire; every second one is cancelled
+ * at once, the others are waited for. */
 static void *cancel_against_fire(void *arg) {
   struct frame frames[PER_THREAD];
   unsigned mine = (unsigned)(uintptr_t)arg;

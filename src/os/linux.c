@@ -131,7 +131,7 @@ static bool guard_works;
 static pthread_once_t guard_once = PTHREAD_ONCE_INIT;
 
 /* Asks whether the kernel really refuses access to a guarded page: emulators take any advice and do nothing. */
-static void guard_probe(void) {
+static void probe_guard_install(void) {
   size_t page = coir__os_page();
   char *memory = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return;
@@ -142,7 +142,7 @@ static void guard_probe(void) {
 
 int coir__os_guard_install(void *page) {
   int saved = errno_get();
-  pthread_once(&guard_once, guard_probe);
+  pthread_once(&guard_once, probe_guard_install);
   int rc = guard_works ? madvise(page, coir__os_page(), MADV_GUARD_INSTALL) : -EINVAL;
   if (rc == -1) return errno_take(saved);
   errno_set(saved);
@@ -534,8 +534,7 @@ static void record_end(void *record) {
   tls_set(NULL);
   pthread_setspecific(record_key, NULL);
   atm_store_rlx(&t->waiter.cancel, 0); /* nobody else names this thread any more */
-  atm_store_rlx(&t->reason, 0);
-  atm_store_rlx(&t->object, 0);
+  atm_store_rlx(&t->waits_on, 0);
   t->worker = NULL;
   t->idle_sp = NULL;
   t->errno_location = NULL;

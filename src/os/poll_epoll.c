@@ -48,23 +48,23 @@ static _Atomic(bool) no_pwait2;     /* (a) the kernel refused epoll_pwait2 once 
 /* ---- System calls --------------------------------------------------------------------------------------------------- */
 
 /* Not inlined, so that the address of errno does not live longer than the call. */
-#define LEAF static __attribute__((noinline))
+#define LEAF __attribute__((noinline))
 
-LEAF int epoll_make(void) {
+static LEAF int epoll_make(void) {
   int saved = errno, rc = epoll_create1(EPOLL_CLOEXEC);
   if (rc < 0) rc = -errno;
   errno = saved;
   return rc;
 }
 
-LEAF int bell_make(void) {
+static LEAF int bell_make(void) {
   int saved = errno, rc = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   if (rc < 0) rc = -errno;
   errno = saved;
   return rc;
 }
 
-LEAF void bell_ring(int bell) {
+static LEAF void bell_ring(int bell) {
   int saved = errno;
   uint64_t one = 1;
   ssize_t n = write(bell, &one, sizeof one);
@@ -72,7 +72,7 @@ LEAF void bell_ring(int bell) {
   errno = saved;
 }
 
-LEAF int control(int epoll, int op, int fd, uint64_t tag, uint32_t events) {
+static LEAF int control(int epoll, int op, int fd, uint64_t tag, uint32_t events) {
   int saved = errno;
   struct epoll_event event = {.events = events, .data.u64 = tag};
   int rc = epoll_ctl(epoll, op, fd, &event);
@@ -82,7 +82,7 @@ LEAF int control(int epoll, int op, int fd, uint64_t tag, uint32_t events) {
 }
 
 /* `ns` < 0: no limit. */
-LEAF int take(int epoll, struct epoll_event *events, int64_t ns) {
+static LEAF int take(int epoll, struct epoll_event *events, int64_t ns) {
   int saved = errno, rc = -1;
   if (ns > 0 && !atm_load_rlx(&no_pwait2)) { /* relaxed: a late look costs one call more */
     struct timespec limit = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
@@ -99,7 +99,7 @@ LEAF int take(int epoll, struct epoll_event *events, int64_t ns) {
   return rc;
 }
 
-LEAF void shut(int fd) {
+static LEAF void shut(int fd) {
   int saved = errno;
   if (fd >= 0) close(fd);
   errno = saved;
