@@ -1,21 +1,23 @@
 /* coir.h: fibers, time and runtimes.
  *
- * Coir runs many fibers on few threads. A fiber is a function with a stack of its own; it runs until it waits, and while it
- * waits its thread runs others. Everything in this header that waits says so; nothing else does.
+ * Coir runs many fibers on few threads. A fiber is a function with a stack of its own; it runs until it waits, and
+ * while it waits its thread runs others. Everything in this header that waits says so; nothing else does.
  *
  *     static int hello(void *name) { printf("hello, %s\n", (const char *)name); return 0; }
  *     int main(void) { return coir_run(hello, "world"); }
  *
  * Conventions, the same in every header of Coir:
  *
- *   - Errors are returned as negative errno codes (-EINVAL, -ETIMEDOUT, ...), never through errno. 0 or more is success.
- *   - A deadline is the last argument: an absolute time in nanoseconds on the clock of coir_now(). 0, or any time that has
- *     passed, means "try once, do not wait"; COIR_NEVER means "no limit". coir_after(COIR_MS(50)) is 50 ms from now.
- *   - Waiting calls work on fibers and on plain threads alike. On a fiber they suspend the fiber; on a plain thread they
- *     block the thread. A waiting call returns -ECANCELED once when its fiber has been cancelled (coir_cancel).
+ *   - Errors are returned as negative errno codes (-EINVAL, -ETIMEDOUT, ...), never through errno. 0 or more is
+ *     success.
+ *   - A deadline is the last argument: an absolute time in nanoseconds on the clock of coir_now(). 0, or any time
+ *     that has passed, means "try once, do not wait"; COIR_NEVER means "no limit". coir_after(COIR_MS(50)) is 50 ms
+ *     from now.
+ *   - Waiting calls work on fibers and on plain threads alike. On a fiber they suspend the fiber; on a plain thread
+ *     they block the thread. A waiting call returns -ECANCELED once when its fiber has been cancelled (coir_cancel).
  *   - A fiber may go on on another thread after any waiting call. Do not keep the address of a thread-local, a locked
- *     pthread mutex, or what pthread_self() said across one (docs/tls.md). errno itself is kept per fiber: what a fiber
- *     stored there it finds again after waiting.
+ *     pthread mutex, or what pthread_self() said across one (docs/tls.md). errno itself is kept per fiber: what a
+ *     fiber stored there it finds again after waiting.
  *   - Nothing here may be called from a signal handler.
  *   - Strings that a call takes are copied. Pointers that a call returns say how long they live. */
 #ifndef COIR_H
@@ -47,12 +49,12 @@ struct coir_runtime; /* workers, their queues, pollers and stacks; opaque */
 /* Returns the version of the library that is linked, as "major.minor.patch"; a static string. */
 COIR_API const char *coir_version(void);
 
-/* ---- Time --------------------------------------------------------------------------------------------------------- */
+/* ---- Time ------------------------------------------------------------------------------------------------------ */
 
 #define COIR_NEVER INT64_MAX
-#define COIR_US(n) ((int64_t)(n) * 1000)
-#define COIR_MS(n) ((int64_t)(n) * 1000000)
-#define COIR_SEC(n) ((int64_t)(n) * 1000000000)
+#define COIR_US(n) (INT64_C(1000) * (int64_t)(n))
+#define COIR_MS(n) (INT64_C(1000000) * (int64_t)(n))
+#define COIR_SEC(n) (INT64_C(1000000000) * (int64_t)(n))
 
 /* Returns the monotonic clock (CLOCK_MONOTONIC) in nanoseconds. Does not wait. Any thread. */
 COIR_API int64_t coir_now(void);
@@ -70,7 +72,7 @@ COIR_API int coir_sleep_until(int64_t deadline);
 /* Waits for `ns` nanoseconds: coir_sleep_until(coir_after(ns)). */
 COIR_API int coir_sleep(int64_t ns);
 
-/* ---- Fibers ------------------------------------------------------------------------------------------------------- */
+/* ---- Fibers ---------------------------------------------------------------------------------------------------- */
 
 /* What a fiber runs. The return value is the fiber's status: 0 for success, by convention a negative errno code for
  * failure; coir_join hands it to whoever joins. */
@@ -100,13 +102,14 @@ struct coir_attr {
 
 /* Starts a fiber that runs fn(arg).
  *
- * `attr` may be NULL. With `out` the fiber's handle is stored there, and it must be given up by exactly one coir_join or
- * coir_detach; with `out` NULL the fiber is detached from the start. From a fiber the new one belongs to the same runtime;
- * from a plain thread to the default runtime, whose workers pick it up when they run (it may be spawned before).
+ * `attr` may be NULL. With `out` the fiber's handle is stored there, and it must be given up by exactly one coir_join
+ * or coir_detach; with `out` NULL the fiber is detached from the start. From a fiber the new one belongs to the same
+ * runtime; from a plain thread to the default runtime, whose workers pick it up when they run (it may be spawned
+ * before).
  *
  * Returns 0; -EINVAL for a NULL `fn`, a stack size out of range, a priority or order that does not exist, or a worker
- * that the runtime does not have; -ENOMEM. On error nothing was started and `*out` is NULL. Does not wait; the fiber does not run inside the call. What the caller wrote before is
- * visible to the fiber. */
+ * that the runtime does not have; -ENOMEM. On error nothing was started and `*out` is NULL. Does not wait; the fiber
+ * does not run inside the call. What the caller wrote before is visible to the fiber. */
 COIR_API int coir_spawn(coir_fn fn, void *arg, const struct coir_attr *attr, struct coir_fiber **out);
 
 /* Starts a detached fiber with all defaults: coir_spawn(fn, arg, NULL, NULL). */
@@ -140,8 +143,8 @@ COIR_API int coir_cancel(struct coir_fiber *fiber);
  * cancellation. */
 COIR_API int coir_yield(void);
 
-/* Ends the calling fiber with `status` and `value`, from any depth of calls. Nothing is unwound: what the frames hold is
- * not released. Called on a plain thread it prints a message and aborts. */
+/* Ends the calling fiber with `status` and `value`, from any depth of calls. Nothing is unwound: what the frames hold
+ * is not released. Called on a plain thread it prints a message and aborts. */
 COIR_API void coir_exit(int status, void *value) __attribute__((noreturn));
 
 /* Sets the value that coir_join will deliver for the calling fiber. Does nothing on a plain thread. */
@@ -157,8 +160,8 @@ COIR_API uint64_t coir_fiber_id(const struct coir_fiber *fiber);
 /* Names the calling fiber; copied, cut to 31 bytes; NULL removes the name. Does nothing on a plain thread. */
 COIR_API void coir_set_name(const char *name);
 
-/* Returns the name of `fiber` (NULL: the calling one), "" when it has none. Valid while the fiber lives and until its next
- * coir_set_name. */
+/* Returns the name of `fiber` (NULL: the calling one), "" when it has none. Valid while the fiber lives and until its
+ * next coir_set_name. */
 COIR_API const char *coir_name(const struct coir_fiber *fiber);
 
 /* Returns the number of the worker that runs the calling fiber, from 0; -1 on a plain thread. May change at every wait
@@ -168,7 +171,7 @@ COIR_API int coir_worker_index(void);
 /* Returns the runtime of the calling fiber; on a plain thread NULL. */
 COIR_API struct coir_runtime *coir_runtime_current(void);
 
-/* ---- Fiber-local values --------------------------------------------------------------------------------------------- */
+/* ---- Fiber-local values ---------------------------------------------------------------------------------------- */
 
 /* At most this many keys exist at a time, in the whole process. */
 #define COIR_KEYS_MAX 64
@@ -190,41 +193,42 @@ COIR_API int coir_local_set(int key, void *value);
 /* Returns the calling fiber's (or plain thread's) value, NULL when it has none or there is no such key. */
 COIR_API void *coir_local_get(int key);
 
-/* ---- Runtimes ------------------------------------------------------------------------------------------------------ */
+/* ---- Runtimes -------------------------------------------------------------------------------------------------- */
 
 /* Three-valued switches of the configuration: 0 leaves the default. */
 enum coir_switch { COIR_DEFAULT = 0, COIR_ON = 1, COIR_OFF = -1 };
 
 /* How stacks are guarded against overflow. The modes further down cost less or work on older kernels. */
 enum coir_guard {
-  COIR_GUARD_AUTO = 0,  /* the first of the following that works here */
-  COIR_GUARD_MADVISE,   /* MADV_GUARD_INSTALL, Linux 6.13: a guard page for every stack, one mapping for all */
-  COIR_GUARD_MPROTECT,  /* a guard page for every stack while guards_max lasts, a canary beyond */
-  COIR_GUARD_CANARY,    /* a pattern at the low end, checked when a fiber leaves its stack */
+  COIR_GUARD_AUTO = 0, /* the first of the following that works here */
+  COIR_GUARD_MADVISE,  /* MADV_GUARD_INSTALL, Linux 6.13: a guard page for every stack, one mapping for all */
+  COIR_GUARD_MPROTECT, /* a guard page for every stack while guards_max lasts, a canary beyond */
+  COIR_GUARD_CANARY,   /* a pattern at the low end, checked when a fiber leaves its stack */
 };
 
-/* Configuration of a runtime. Zero in a field is its default. Each field is also read from an environment variable, which
- * counts where the field is zero: COIR_ and the field's name in capitals (COIR_WORKERS=4). Switches read 1 and 0. A variable
- * that does not parse is reported on stderr and ignored; a value outside its range is brought to the nearest end. */
+/* Configuration of a runtime. Zero in a field is its default. Each field is also read from an environment variable,
+ * which counts where the field is zero: COIR_ and the field's name in capitals (COIR_WORKERS=4). Switches read 1 and
+ * 0. A variable that does not parse is reported on stderr and ignored; a value outside its range is brought to the
+ * nearest end. */
 struct coir_config {
-  size_t size;              /* sizeof(struct coir_config); 0 is taken as this header's */
-  int workers;              /* 1..64; default: CPUs that this process may use (affinity mask, cgroup quota) */
-  size_t stack_bytes;       /* of a fiber; default 256 KiB, committed page by page as it is used; 16 KiB..1 GiB */
-  int stack_cache_max;      /* finished stacks kept per worker before they go to the shared depot; default 64 */
-  size_t stack_keep_bytes;  /* what an unused stack may keep committed; deeper use is returned; default 64 KiB */
-  enum coir_guard guard;    /* default AUTO; the variable takes auto, madvise, mprotect, canary */
-  int guards_max;           /* guard mappings that COIR_GUARD_MPROTECT may use; default 16384 */
-  int pollers;              /* 0: each worker polls for itself (default); 1..64: that many threads do nothing else */
-  int poll_partition;       /* switch; with pollers: worker w belongs to poller w % pollers; default on */
-  int steal;                /* switch; default on */
-  int steal_min_live;       /* no stealing while fewer fibers live; default 0 */
-  int steal_min_victim;     /* only from workers with this many queued; default 1: even a single one, once it is stuck */
-  int affinity;             /* switch; a woken fiber goes back to the worker that it ran on last; default off */
-  int rebalance;            /* switch; a periodic move from the longest queue to the shortest; default off */
-  int rebalance_threshold;  /* difference of lengths that starts a move; default 4 */
-  int rebalance_interval_ms;/* default 10 */
-  int migrate;              /* switch; test aid: send every woken or yielding fiber to another worker; default off */
-  void *(*alloc)(size_t bytes, void *arg);           /* NULL: malloc; no variable. Both or neither. Any thread. */
+  size_t size;             /* sizeof(struct coir_config); 0 is taken as this header's */
+  int workers;             /* 1..64; default: CPUs that this process may use (affinity mask, cgroup quota) */
+  size_t stack_bytes;      /* of a fiber; default 256 KiB, committed page by page as it is used; 16 KiB..1 GiB */
+  int stack_cache_max;     /* finished stacks kept per worker before they go to the shared depot; default 64 */
+  size_t stack_keep_bytes; /* what an unused stack may keep committed; deeper use is returned; default 64 KiB */
+  enum coir_guard guard;   /* default AUTO; the variable takes auto, madvise, mprotect, canary */
+  int guards_max;          /* guard mappings that COIR_GUARD_MPROTECT may use; default 16384 */
+  int pollers;             /* 0: each worker polls for itself (default); 1..64: that many threads do nothing else */
+  int poll_partition;      /* switch; with pollers: worker w belongs to poller w % pollers; default on */
+  int steal;               /* switch; default on */
+  int steal_min_live;      /* no stealing while fewer fibers live; default 0 */
+  int steal_min_victim;    /* only from workers with this many queued; default 1: even a single one, once it is stuck */
+  int affinity;            /* switch; a woken fiber goes back to the worker that it ran on last; default off */
+  int rebalance;           /* switch; a periodic move from the longest queue to the shortest; default off */
+  int rebalance_threshold; /* difference of lengths that starts a move; default 4 */
+  int rebalance_interval_ms; /* default 10 */
+  int migrate;               /* switch; test aid: send every woken or yielding fiber to another worker; default off */
+  void *(*alloc)(size_t bytes, void *arg); /* NULL: malloc; no variable. Both or neither. Any thread. */
   void (*free)(void *memory, size_t bytes, void *arg);
   void *alloc_arg;
 };
@@ -233,8 +237,8 @@ struct coir_config {
  * fiber and every other fiber of the runtime has ended.
  *
  * Returns what `fn` returned (so an error of the runtime itself, listed next, and one of `fn` look alike: use
- * coir_runtime_run to tell them apart); -EINVAL for NULL; -EBUSY when the default runtime is running already or the caller
- * is a fiber; -ENOMEM, -EAGAIN when threads or memory are short. May be called again afterwards. */
+ * coir_runtime_run to tell them apart); -EINVAL for NULL; -EBUSY when the default runtime is running already or the
+ * caller is a fiber; -ENOMEM, -EAGAIN when threads or memory are short. May be called again afterwards. */
 COIR_API int coir_run(coir_fn fn, void *arg);
 
 /* Sets the configuration of the default runtime, which is made by its first use. Returns 0; -EBUSY when it exists
@@ -253,8 +257,8 @@ COIR_API int coir_runtime_create(struct coir_runtime **out, const struct coir_co
 /* Runs fn(arg) as a fiber of `runtime`, the calling thread being worker 0, until it and every other fiber has ended.
  *
  * `status` (may be NULL) receives what `fn` returned. `fn` may be NULL: then this runs what was spawned before, and
- * returns at once when that is nothing. Returns 0; -EINVAL; -EBUSY when the runtime runs already or the caller is a fiber;
- * -EAGAIN when a thread cannot be made; -ENOMEM. On error no fiber has run. May be repeated. */
+ * returns at once when that is nothing. Returns 0; -EINVAL; -EBUSY when the runtime runs already or the caller is a
+ * fiber; -EAGAIN when a thread cannot be made; -ENOMEM. On error no fiber has run. May be repeated. */
 COIR_API int coir_runtime_run(struct coir_runtime *runtime, coir_fn fn, void *arg, int *status);
 
 /* Starts the workers as threads in the background; the caller goes on. They stay, idle or not, until coir_runtime_stop.
@@ -270,13 +274,13 @@ enum coir_stop {
 
 /* Stops a runtime that coir_runtime_start started, and waits for its threads. It can be started again.
  *
- * Returns 0; -ETIMEDOUT when fibers were left at `deadline` (it then runs on, except that cancellation stays asked for);
- * -EINVAL when it was not started by coir_runtime_start; -EDEADLK when called by one of its own fibers. */
+ * Returns 0; -ETIMEDOUT when fibers were left at `deadline` (it then runs on, except that cancellation stays asked
+ * for); -EINVAL when it was not started by coir_runtime_start; -EDEADLK when called by one of its own fibers. */
 COIR_API int coir_runtime_stop(struct coir_runtime *runtime, enum coir_stop how, int64_t deadline);
 
-/* Frees a runtime that does not run, with everything that it holds; fibers that never ran to their end are dropped. NULL
- * does nothing. Returns 0; -EBUSY while it runs; -EINVAL for the default runtime. No handle of its fibers may be used
- * afterwards. */
+/* Frees a runtime that does not run, with everything that it holds; fibers that never ran to their end are dropped.
+ * NULL does nothing. Returns 0; -EBUSY while it runs; -EINVAL for the default runtime. No handle of its fibers may be
+ * used afterwards. */
 COIR_API int coir_runtime_destroy(struct coir_runtime *runtime);
 
 /* Like coir_spawn, into `runtime` (NULL: the default one), from any thread or any fiber. */
@@ -292,24 +296,25 @@ struct coir_tuning {
 COIR_API void coir_runtime_get_tuning(const struct coir_runtime *runtime, struct coir_tuning *out);
 COIR_API void coir_runtime_set_tuning(struct coir_runtime *runtime, const struct coir_tuning *tuning);
 
-/* Counters since the runtime was made. Each is exact for what its worker has finished and may lag for what is going on. */
+/* Counters since the runtime was made. Each is exact for what its worker has finished and may lag for what is going
+ * on. */
 struct coir_stats {
   int workers, workers_idle, pollers;
-  enum coir_guard guard;        /* the mode in force */
-  uint64_t fibers_live;         /* spawned and not ended */
+  enum coir_guard guard; /* the mode in force */
+  uint64_t fibers_live;  /* spawned and not ended */
   uint64_t fibers_spawned;
-  uint64_t switches;            /* fibers dispatched */
-  uint64_t parks;               /* waits that suspended a fiber */
-  uint64_t wakes;               /* fibers made ready after a wait */
-  uint64_t steals_attempted, steals; /* tries that passed the thresholds; fibers moved */
-  uint64_t injected, injected_taken; /* fibers queued in the shared lanes (from outside, by
+  uint64_t switches;                         /* fibers dispatched */
+  uint64_t parks;                            /* waits that suspended a fiber */
+  uint64_t wakes;                            /* fibers made ready after a wait */
+  uint64_t steals_attempted, steals;         /* tries that passed the thresholds; fibers moved */
+  uint64_t injected, injected_taken;         /* fibers queued in the shared lanes (from outside, by
                                         priority, by overflow); taken from there */
   uint64_t rebalances_attempted, rebalanced; /* imbalances found; fibers moved */
-  uint64_t sleeps;              /* times that a worker went to sleep */
-  uint64_t polls, io_events;    /* looks at a poller; events they brought */
+  uint64_t sleeps;                           /* times that a worker went to sleep */
+  uint64_t polls, io_events;                 /* looks at a poller; events they brought */
   uint64_t timers_fired;
   uint64_t stacks_live, stacks_cached, stack_bytes_reserved;
-  uint64_t stacks_unguarded;    /* live or cached stacks that only have a canary */
+  uint64_t stacks_unguarded; /* live or cached stacks that only have a canary */
 };
 COIR_API void coir_runtime_get_stats(struct coir_runtime *runtime, struct coir_stats *out);
 
@@ -320,16 +325,16 @@ struct coir_fiber_info {
   uint64_t id;
   enum coir_fiber_state state;
   char name[32];
-  const char *waits_for;  /* "sleep", "join", "read", ...; "" unless WAITING; a static string */
-  uint64_t waits_on;      /* what: a descriptor's number, another fiber's id; 0 where there is nothing to tell */
-  int worker;             /* the worker that it ran on last; -1 when it has not run */
-  size_t stack_bytes;     /* 0 before it first runs */
-  size_t stack_used;      /* as it was suspended last; 0 before it first runs */
+  const char *waits_for; /* "sleep", "join", "read", ...; "" unless WAITING; a static string */
+  uint64_t waits_on;     /* what: a descriptor's number, another fiber's id; 0 where there is nothing to tell */
+  int worker;            /* the worker that it ran on last; -1 when it has not run */
+  size_t stack_bytes;    /* 0 before it first runs */
+  size_t stack_used;     /* as it was suspended last; 0 before it first runs */
   coir_fn entry;
 };
 
-/* Stores up to `max` living fibers in `out` and returns how many live in all; `out` may be NULL when `max` is 0. The list
- * is a snapshot: fibers go on meanwhile. Does not wait, does not stop anybody. Any thread. */
+/* Stores up to `max` living fibers in `out` and returns how many live in all; `out` may be NULL when `max` is 0. The
+ * list is a snapshot: fibers go on meanwhile. Does not wait, does not stop anybody. Any thread. */
 COIR_API size_t coir_runtime_list(struct coir_runtime *runtime, struct coir_fiber_info *out, size_t max);
 
 #ifdef __cplusplus

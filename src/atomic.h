@@ -1,13 +1,14 @@
-/* Every atomic access of the core, the order in its name, so that one file can be audited, searched, or replaced by a model.
+/* Every atomic access of the core, the order in its name, so that one file can be audited, searched, or replaced by a
+ * model.
  *
  * Orders: rlx (relaxed), acq, rel, ar (acquire and release), sc (sequentially consistent).
  *
- * The asymmetric fence. Two parties that each write one word and then read the other's must not both miss: that takes a full
- * fence on both sides. Where one side is hot and the other rare, the hot side uses coir__fence_light, which costs nothing,
- * and the rare side coir__fence_heavy, which makes every running thread of the process execute a full fence
- * (membarrier(2), PRIVATE_EXPEDITED). Where the kernel has no membarrier, both are ordinary full fences. A light fence pairs
- * only with a heavy one, never with another light one. (The idea: Dice, Huang, Yang, "Asymmetric Dekker
- * Synchronization", 2001; C++ proposal P1202, 2018.) */
+ * The asymmetric fence. Two parties that each write one word and then read the other's must not both miss: that takes
+ * a full fence on both sides. Where one side is hot and the other rare, the hot side uses coir__fence_light, which
+ * costs nothing, and the rare side coir__fence_heavy, which makes every running thread of the process execute a full
+ * fence (membarrier(2), PRIVATE_EXPEDITED). Where the kernel has no membarrier, both are ordinary full fences. A
+ * light fence pairs only with a heavy one, never with another light one. (The idea: Dice, Huang, Yang, "Asymmetric
+ * Dekker Synchronization", 2001; C++ proposal P1202, 2018.) */
 #ifndef COIR_SRC_ATOMIC_H
 #define COIR_SRC_ATOMIC_H
 

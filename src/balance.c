@@ -1,7 +1,7 @@
 /* The rebalancer: now and then a worker that has far more to do than another gives some away.
  *
- * Stealing moves work to workers that have none. This evens out queues where all are busy, or where stealing is off. It is the
- * giver who acts, from its own loop, so that nothing is taken from anybody. */
+ * Stealing moves work to workers that have none. This evens out queues where all are busy, or where stealing is off.
+ * It is the giver who acts, from its own loop, so that nothing is taken from anybody. */
 #include "runq.h"
 
 #define GIVE_MAX 64

@@ -1,9 +1,9 @@
 /* Calls that block, on a pool of threads, so that the worker goes on meanwhile.
  *
- * One pool for the process: the calls wait for disks, not for runtimes. A call is a record in the frame of the fiber that
- * waits for it, which is safe because the wait is shielded: neither cancellation nor a deadline ends it, only the thread
- * that has run the call. Threads are made while there are more calls than threads that are free, up to a limit; beyond
- * it calls queue, first come first served. A thread that had nothing to do for some seconds ends.
+ * One pool for the process: the calls wait for disks, not for runtimes. A call is a record in the frame of the fiber
+ * that waits for it, which is safe because the wait is shielded: neither cancellation nor a deadline ends it, only the
+ * thread that has run the call. Threads are made while there are more calls than threads that are free, up to a limit;
+ * beyond it calls queue, first come first served. A thread that had nothing to do for some seconds ends.
  *
  * The pool is never joined: at the end of the process its threads end with it, as every thread does.
  *

@@ -1,5 +1,7 @@
-/* The whole core as one translation unit: for embedding (compile this file, and arch/ctx_<arch>.S, with -I of include/ and
- * src/), and for the release build, where the compiler sees through the layers. In the order of the layers. */
+/* The whole core as one translation unit: for embedding (compile this file, and arch/ctx_<arch>.S, with -I of
+ * include/ and src/), and for the release build, where the compiler sees through the layers. In the order of the
+ * layers. */
+/* clang-format off: the order matters */
 #include "os/linux.c"
 #include "os/linux_io.c"
 #include "stack.c"

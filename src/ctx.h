@@ -32,7 +32,7 @@ void coir__ctx_restart(void *top, void (*entry)(void *arg), void *arg) __attribu
 /* Where a stopped context will continue, and its frame pointer; for backtraces. */
 void coir__ctx_peek(void *sp, void **pc, void **fp);
 
-/* ---- The jumps --------------------------------------------------------------------------------------------------- */
+/* ---- The jumps ------------------------------------------------------------------------------------------------- */
 
 /* For the compiler a jump away and back is one instruction, which changes all that a call may change. The callee-saved
  * general registers are kept by coir__ctx_swap and coir__ctx_launch. */
@@ -112,7 +112,7 @@ static inline void *coir__ctx_start(void **save, void *top, void (*entry)(void *
 
 #endif
 
-/* ---- Sanitizers -------------------------------------------------------------------------------------------------- */
+/* ---- Sanitizers ------------------------------------------------------------------------------------------------ */
 
 #if defined(__SANITIZE_ADDRESS__)
 #define COIR_ASAN 1

@@ -1,21 +1,22 @@
 /* Fibers: spawning, switching, ending, joining.
  *
- * Switching. The fiber that gives up its worker picks the next one and switches straight to it; the thread's own stack runs
- * only when there is nothing to pick, or when it is time to look around (worker.c). What must happen to the former fiber once
- * it is off its stack (queue it, commit its wait, recycle its stack) is noted in worker.prev and worker.after, and done by
- * whoever arrives. The worker travels in a register with the switch, so that arriving asks no thread-local.
+ * Switching. The fiber that gives up its worker picks the next one and switches straight to it; the thread's own
+ * stack runs only when there is nothing to pick, or when it is time to look around (worker.c). What must happen to
+ * the former fiber once it is off its stack (queue it, commit its wait, recycle its stack) is noted in worker.prev
+ * and worker.after, and done by whoever arrives. The worker travels in a register with the switch, so that arriving
+ * asks no thread-local.
  *
- * Ending. A stack is bound when a fiber first runs. A fiber that ends hands its stack, still warm, to the next new fiber: the
- * stack is restarted in place and nothing is switched. So fibers that never wait share one stack.
+ * Ending. A stack is bound when a fiber first runs. A fiber that ends hands its stack, still warm, to the next new
+ * fiber: the stack is restarted in place and nothing is switched. So fibers that never wait share one stack.
  *
- * Counting. Each worker counts the fibers that were spawned and that ended on it; nobody adds up until somebody must know.
- * coir__live reads all the ended counts first and the spawned counts after: a fiber is counted as spawned before it can be
- * counted as ended, and both only grow, so if the sums are equal no fiber lived at the moment between the two readings.
- * With nobody left to spawn, none lives after it.
+ * Counting. Each worker counts the fibers that were spawned and that ended on it; nobody adds up until somebody must
+ * know. coir__live reads all the ended counts first and the spawned counts after: a fiber is counted as spawned
+ * before it can be counted as ended, and both only grow, so if the sums are equal no fiber lived at the moment
+ * between the two readings. With nobody left to spawn, none lives after it.
  *
- * Who frees a descriptor: the end of the fiber if it is detached, else whoever joins or detaches it. `ended` is written under
- * exit.lock, and giving that lock back is the last that the end of a fiber does to the descriptor; so who wants to free it
- * takes care that the lock is free (wait_for_end). */
+ * Who frees a descriptor: the end of the fiber if it is detached, else whoever joins or detaches it. `ended` is
+ * written under exit.lock, and giving that lock back is the last that the end of a fiber does to the descriptor; so
+ * who wants to free it takes care that the lock is free (wait_for_end). */
 #include <string.h>
 
 #include "runq.h"
@@ -27,10 +28,10 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
-/* ---- Switching -------------------------------------------------------------------------------------------------------- */
+/* ---- Switching ------------------------------------------------------------------------------------------------- */
 
-/* What a switch goes to: a fiber that stopped, a fiber that is new, or the thread's own stack (fiber NULL). In sanitizer
- * builds every switch is announced; their state travels with the stack that stops. */
+/* What a switch goes to: a fiber that stopped, a fiber that is new, or the thread's own stack (fiber NULL). In
+ * sanitizer builds every switch is announced; their state travels with the stack that stops. */
 #if defined(COIR_SANITIZED)
 static void announce(struct coir__worker *w, struct coir_fiber *to, bool dying, void **fake) {
   (void)w, (void)to, (void)dying, (void)fake;
@@ -98,8 +99,13 @@ static void recycle(struct coir__worker *w) {
   __tsan_destroy_fiber(s->tsan);
   s->tsan = NULL;
 #endif
-  if (COIR_LIKELY(!w->spare && s->size_class == w->rt->stack_class)) w->spare = s;
-  else coir__stack_give(w, s);
+#if !defined(COIR_ASAN) /* there the pool takes the poison off it */
+  if (COIR_LIKELY(!w->spare && s->size_class == w->rt->stack_class)) {
+    w->spare = s;
+    return;
+  }
+#endif
+  coir__stack_give(w, s);
 }
 
 /* First thing on every arrival: what is left to do for the fiber that was switched away from. */
@@ -140,8 +146,8 @@ static inline bool bind_stack(struct coir__worker *w, struct coir_fiber *f) {
   return true;
 }
 
-/* Leaves the calling stack, whose context goes to *save, for `f`, or for the thread's own stack when it is NULL. Returns the
- * worker on which the caller goes on. */
+/* Leaves the calling stack, whose context goes to *save, for `f`, or for the thread's own stack when it is NULL.
+ * Returns the worker on which the caller goes on. */
 static inline struct coir__worker *go(struct coir__worker *w, void **save, struct coir_fiber *f, bool dying) {
   void *fake = NULL;
   (void)fake, (void)dying;
@@ -197,8 +203,8 @@ static struct coir__worker *__attribute__((noinline)) arrive_slowly(struct coir_
   return w;
 }
 
-/* The same as yield_slowly, for the case that there is an oldest fiber in the ring and nothing else to see to: written out,
- * because every other call of a program may be this one. About 90 instructions. */
+/* The same as yield_slowly, for the case that there is an oldest fiber in the ring and nothing else to see to:
+ * written out, because every other call of a program may be this one. About 90 instructions. */
 int coir_yield(void) {
   struct coir__thread *t = coir__thread_peek();
   struct coir__worker *w = t ? t->worker : NULL;
@@ -243,10 +249,10 @@ void coir__run_fiber(struct coir__worker *w, struct coir_fiber *f) {
   arrive(w);
 }
 
-/* ---- Ready ------------------------------------------------------------------------------------------------------- */
+/* ---- Ready ----------------------------------------------------------------------------------------------------- */
 
-/* From a thread that carries no worker of its runtime. As soon as the fiber is queued, it may run, end, and let its runtime
- * be destroyed: so we are counted as visitors until we are done with the runtime. */
+/* From a thread that carries no worker of its runtime. As soon as the fiber is queued, it may run, end, and let its
+ * runtime be destroyed: so we are counted as visitors until we are done with the runtime. */
 static void ready_from_outside(struct coir_fiber *f) {
   struct coir_runtime *rt = f->rt;
   atm_add_sc(&rt->visitors, 1);
@@ -298,7 +304,7 @@ void coir__ready(struct coir_fiber *f) {
   coir__idle_notify(w);
 }
 
-/* ---- Ending ----------------------------------------------------------------------------------------------------------- */
+/* ---- Ending ---------------------------------------------------------------------------------------------------- */
 
 void coir__fiber_free(struct coir_fiber *f) {
   struct coir_runtime *rt = f->rt;
@@ -388,7 +394,7 @@ void coir_exit(int status, void *value) {
   end();
 }
 
-/* ---- Spawning --------------------------------------------------------------------------------------------------------- */
+/* ---- Spawning -------------------------------------------------------------------------------------------------- */
 
 /* Checks `attr` against `rt`. Returns the size class of the stack, or an error. */
 static int attr_check(const struct coir_runtime *rt, const struct coir_attr *attr) {
@@ -435,7 +441,8 @@ static inline struct coir_fiber *fiber_make(struct coir_runtime *rt, struct coir
 }
 
 /* Counts and queues a new fiber. */
-static inline void publish(struct coir_runtime *rt, struct coir__worker *w, struct coir_fiber *f, enum coir_order order) {
+static inline void publish(struct coir_runtime *rt, struct coir__worker *w, struct coir_fiber *f,
+                           enum coir_order order) {
   if (COIR_UNLIKELY(!w)) {
     atm_add_sc(&rt->spawned_outside, 1);
     ready_from_outside(f);
@@ -490,7 +497,7 @@ uint64_t coir__live(struct coir_runtime *rt) {
   return spawned - ended;
 }
 
-/* ---- Joining ---------------------------------------------------------------------------------------------------------- */
+/* ---- Joining --------------------------------------------------------------------------------------------------- */
 
 /* Waits until the fiber has ended and its descriptor is the caller's alone. */
 static int wait_for_end(struct coir_fiber *f, int64_t deadline) {
@@ -536,7 +543,7 @@ void coir_detach(struct coir_fiber *fiber) {
   if (ended & COIR__ENDED) coir__fiber_free(fiber);
 }
 
-/* ---- What a fiber knows of itself --------------------------------------------------------------------------------------- */
+/* ---- What a fiber knows of itself ------------------------------------------------------------------------------ */
 
 struct coir_fiber *coir_current(void) {
   struct coir__worker *w = coir__self();
@@ -577,7 +584,7 @@ struct coir_runtime *coir_runtime_current(void) {
   return w ? w->rt : NULL;
 }
 
-/* ---- Dropping what is left of a runtime that does not run ------------------------------------------------------------- */
+/* ---- Dropping what is left of a runtime that does not run ------------------------------------------------------ */
 
 /* Marks every queued fiber. Returns how many were queued. */
 static void empty_queues(struct coir_runtime *rt) {

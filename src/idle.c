@@ -1,25 +1,26 @@
 /* Who looks for work, and who sleeps.
  *
- * Goal: ready fibers and sleeping workers do not coexist for long; sleeping workers cost nothing; announcing work costs a
- * worker that is not alone a load, and a system call only when it helps.
- * Why it is hard: a worker that makes a fiber ready must not miss one that is just going to sleep, yet cannot afford a fence
- * per fiber; and one that wakes a sleeper per fiber has a storm of sleepers that find nothing.
+ * Goal: ready fibers and sleeping workers do not coexist for long; sleeping workers cost nothing; announcing work
+ * costs a worker that is not alone a load, and a system call only when it helps. Why it is hard: a worker that makes
+ * a fiber ready must not miss one that is just going to sleep, yet cannot afford a fence per fiber; and one that
+ * wakes a sleeper per fiber has a storm of sleepers that find nothing.
  *
  * Design. idle_mask has a bit for every worker that sleeps or is about to; searching counts those that look for work.
- *   announce  publish the fiber; light fence; if somebody sleeps and nobody searches: count one as searching on its behalf,
- *             take its bit, and wake it. While somebody searches nobody else is woken.
- *   search    try to steal from all others, twice. Who finds something and was the last to search looks whether there is more,
- *             and if so wakes the next: one wake begets the next.
- *   sleep     set the bit; stop searching; heavy fence; look at everything once more; if there is nothing, sleep in the poller.
- * The announcer publishes before it looks at the bit, the sleeper sets its bit before it looks at the queues, and the two
- * fences are a pair: at least one of them sees the other. An announcer that leaves it to a searcher relies on that one's own
- * last look, before it sleeps, or when it stops searching with something found.
+ *   announce  publish the fiber; light fence; if somebody sleeps and nobody searches: count one as searching on its
+ *             behalf, take its bit, and wake it. While somebody searches nobody else is woken.
+ *   search    try to steal from all others, twice. Who finds something and was the last to search looks whether there
+ *             is more, and if so wakes the next: one wake begets the next.
+ *   sleep     set the bit; stop searching; heavy fence; look at everything once more; if there is nothing, sleep in
+ *             the poller.
+ * The announcer publishes before it looks at the bit, the sleeper sets its bit before it looks at the queues, and the
+ * two fences are a pair: at least one of them sees the other. An announcer that leaves it to a searcher relies on
+ * that one's own last look, before it sleeps, or when it stops searching with something found.
  *
- * Lone fibers. A fiber that is alone in a queue, or in a next slot, will mostly be run by its owner in no time: moving it would
- * cost more than it takes. So thieves leave it, unless the owner has not dispatched anything since they last looked. One idle
- * worker, the watcher, sleeps by the clock while other workers run (50 us, doubling to 10 ms while it sees them make
- * progress), and looks each time. While there is a watcher, lone fibers are not announced. With every other worker idle
- * there is no watcher, so an idle runtime does not wake at all.
+ * Lone fibers. A fiber that is alone in a queue, or in a next slot, will mostly be run by its owner in no time:
+ * moving it would cost more than it takes. So thieves leave it, unless the owner has not dispatched anything since
+ * they last looked. One idle worker, the watcher, sleeps by the clock while other workers run (50 us, doubling to 10
+ * ms while it sees them make progress), and looks each time. While there is a watcher, lone fibers are not announced.
+ * With every other worker idle there is no watcher, so an idle runtime does not wake at all.
  *
  * Rejected: a wake per ready fiber (storm); spinning before sleep (takes the CPU from whoever will bring the work, on
  * small machines); announcing each use of the next slot (Tokio measured 30 % loss on message passing).
@@ -70,7 +71,8 @@ static void wake_one(struct coir_runtime *rt) {
 void coir__idle_notify_slow(struct coir__worker *w) {
   struct coir_runtime *rt = w->rt;
   bool lone = coir__runq_length(w) < 2 && !atm_load_rlx(&rt->lanes[1].count) && !atm_load_rlx(&rt->lanes[2].count);
-  if (lone && (atm_load_acq(&rt->watching) || !atm_load_rlx(&rt->tuned.steal) || atm_load_rlx(&rt->tuned.steal_min_victim) > 1))
+  if (lone &&
+      (atm_load_acq(&rt->watching) || !atm_load_rlx(&rt->tuned.steal) || atm_load_rlx(&rt->tuned.steal_min_victim) > 1))
     return;
   wake_one(rt);
 }
@@ -81,7 +83,8 @@ void coir__idle_notify_outside(struct coir_runtime *rt) {
 }
 
 void coir__idle_wake(struct coir__worker *w) {
-  /* Sequentially consistent: attention before the look at the bit; the sleeper sets its bit and then looks at attention. */
+  /* Sequentially consistent: attention before the look at the bit; the sleeper sets its bit and then looks at
+   * attention. */
   atm_store_sc(&w->attention, 1);
   if (atm_load_sc(&w->rt->idle_mask) & bit_of(w)) rouse(w);
 }
@@ -123,7 +126,8 @@ static uint32_t random_next(struct coir__worker *w) {
   return w->rng = x;
 }
 
-/* One look at everybody, from a random start. With `stale`, lone fibers of workers that have not moved since last time count. */
+/* One look at everybody, from a random start. With `stale`, lone fibers of workers that have not moved since last
+ * time count. */
 static struct coir_fiber *steal_round(struct coir__worker *w, bool stale) {
   struct coir_runtime *rt = w->rt;
   uint32_t n = (uint32_t)rt->worker_count, start = random_next(w) % n;

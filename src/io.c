@@ -1,16 +1,16 @@
 /* Calls on descriptors: try, and wait only where the kernel says EAGAIN.
  *
  * Every call is the same loop (transfer) around one system call; poll.c has the protocol that loses no readiness, and
- * os/linux_io.c the system calls. What differs is by kind of descriptor: sockets are told per call not to block; what else can
- * be polled is switched to O_NONBLOCK; files go to the pool of block.c. What a descriptor is we know for good only where
- * it is adopted. Otherwise reads and writes guess that a number that was a socket last time still is one (the kernel says
- * ENOTSOCK if not), and look in every other case.
+ * os/linux_io.c the system calls. What differs is by kind of descriptor: sockets are told per call not to block; what
+ * else can be polled is switched to O_NONBLOCK; files go to the pool of block.c. What a descriptor is we know for good
+ * only where it is adopted. Otherwise reads and writes guess that a number that was a socket last time still is one
+ * (the kernel says ENOTSOCK if not), and look in every other case.
  *
- * A wait transfers nothing, so a deadline or a cancellation loses no data. A cancellation that is pending when a call begins is
- * noticed when the call would wait.
+ * A wait transfers nothing, so a deadline or a cancellation loses no data. A cancellation that is pending when a call
+ * begins is noticed when the call would wait.
  *
- * Where no event will ever come we look again now and then (io_pause): for room in the backlog of a unix socket that we connect
- * to, for room at the receiver of a datagram that names it, and for the odd device that cannot be polled. */
+ * Where no event will ever come we look again now and then (io_pause): for room in the backlog of a unix socket that we
+ * connect to, for room at the receiver of a datagram that names it, and for the odd device that cannot be polled. */
 #include <string.h>
 
 #include "coir_io.h"
@@ -70,26 +70,26 @@ static ssize_t transfer(struct io *io, io_try try, uint32_t event, int64_t deadl
   if (COIR_UNLIKELY(!d)) return rc;
   struct coir_fiber *f = self();
   breathe(f);
+  enum coir__reason reason = event == COIR__POLL_IN ? COIR__REASON_READ : COIR__REASON_WRITE;
   int64_t step = 0;
   /* Acquire: pairs with the poller's compare-and-swap; what it knew when it cleared or did not clear a bit. */
   uint64_t seen = atm_load_acq(&d->word), life = seen & COIR__FD_LIFE;
   if (COIR_UNLIKELY(seen & COIR__FD_KEPT) && event == COIR__POLL_IN && (rc = coir__fd_take_kept(d)) < 0) return rc;
-  /* An adopted descriptor that is dry would say EAGAIN. With no time left we ask all the same: the poller may be late. */
+  /* An adopted descriptor that is dry would say EAGAIN. With no time left we ask: the poller may be late. */
   bool skip = (seen & COIR__FD_ADOPTED) && (seen & event) && !has_passed(deadline);
   for (;;) {
     if (!skip) {
       seen = coir__fd_enter(d);
       ssize_t n = COIR_LIKELY(!((seen ^ life) & COIR__FD_LIFE)) ? try(io) : -EBADF;
-      bool is_dry = n == -EAGAIN || (n > 0 && (size_t)n < io->drains &&
-                                     (seen & (COIR__FD_TCP | COIR__FD_HUP)) == COIR__FD_TCP);
+      bool is_dry =
+          n == -EAGAIN || (n > 0 && (size_t)n < io->drains && (seen & (COIR__FD_TCP | COIR__FD_HUP)) == COIR__FD_TCP);
       coir__fd_leave(d, seen, is_dry ? event : 0);
       if (n == -EINTR) continue;
       if (n != -EAGAIN) return n;
       if (has_passed(deadline)) return -ETIMEDOUT;
     }
     skip = false;
-    rc = COIR_UNLIKELY(io->is_unix_dgram) ? -EPERM
-         : coir__fd_wait(d, io->fd, life, event, event == COIR__POLL_IN ? COIR__REASON_READ : COIR__REASON_WRITE, deadline);
+    rc = COIR_UNLIKELY(io->is_unix_dgram) ? -EPERM : coir__fd_wait(d, io->fd, life, event, reason, deadline);
     if (rc == -EPERM) rc = io_pause(&step, deadline);
     if (rc < 0) return rc;
     if (f) f->b.io_streak = 0;
@@ -127,7 +127,7 @@ static ssize_t try_accept(struct io *io) {
   }
 }
 
-/* ---- Reads and writes on anything ----------------------------------------------------------------------------------- */
+/* ---- Reads and writes on anything ------------------------------------------------------------------------------ */
 
 /* A read or write that blocks, on its way to the pool. */
 struct blocking {
@@ -231,8 +231,8 @@ ssize_t coir_writev(int fd, const struct iovec *iov, int iov_count, int64_t dead
   return transfer_any(&io, &ways, deadline);
 }
 
-/* An error that came after some bytes: sees to it that the next call meets it. Deadlines, closed descriptors and bad memory do
- * so by themselves, and so do errors of writes. */
+/* An error that came after some bytes: sees to it that the next call meets it. Deadlines, closed descriptors and bad
+ * memory do so by themselves, and so do errors of writes. */
 static void put_back(int fd, uint64_t life, int error, bool is_read) {
   int rc;
   struct coir__fd *d = coir__fd_find(fd, &rc);
@@ -273,7 +273,7 @@ ssize_t coir_write_full(int fd, const void *buf, size_t bytes, int64_t deadline)
   return (ssize_t)done;
 }
 
-/* ---- Sockets -------------------------------------------------------------------------------------------------------- */
+/* ---- Sockets --------------------------------------------------------------------------------------------------- */
 
 /* With other flags (a peek, urgent data, the queue of errors) a short result says nothing about what is left. */
 #define PLAIN_RECV_FLAGS (MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC)
@@ -290,8 +290,8 @@ ssize_t coir_recv(int fd, void *buf, size_t bytes, int flags, int64_t deadline) 
   return coir_recvfrom(fd, buf, bytes, flags, NULL, NULL, deadline);
 }
 
-/* With room for control data no short result is trusted: who asks for it may be told of something between the bytes, such as
- * records of kernel TLS. */
+/* With room for control data no short result is trusted: who asks for it may be told of something between the bytes,
+ * such as records of kernel TLS. */
 ssize_t coir_recvmsg(int fd, struct msghdr *msg, int flags, int64_t deadline) {
   struct io io = {.fd = fd, .flags = flags, .msg = msg};
   if (!(flags & ~PLAIN_RECV_FLAGS) && !msg->msg_control) io.drains = iov_bytes(msg->msg_iov, msg->msg_iovlen);
@@ -400,7 +400,7 @@ int coir_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes, int6
   return rc < 0 ? rc : coir__sys_pending_error(fd);
 }
 
-/* ---- Descriptors ---------------------------------------------------------------------------------------------------- */
+/* ---- Descriptors ----------------------------------------------------------------------------------------------- */
 
 int coir_poll(int fd, int events, int64_t deadline) {
   _Static_assert(COIR_READABLE == COIR__POLL_IN && COIR_WRITABLE == COIR__POLL_OUT, "the same bits");

@@ -7,8 +7,8 @@
 enum { FREE, CHANGING, USED };
 
 static struct {
-  _Atomic(uint32_t) used;           /* (a) FREE, CHANGING: by whoever made it so, USED */
-  _Atomic(uint32_t) life;           /* counts its deletions: values stored in a former life do not count */
+  _Atomic(uint32_t) used; /* (a) FREE, CHANGING: by whoever made it so, USED */
+  _Atomic(uint32_t) life; /* counts its deletions: values stored in a former life do not count */
   void (*_Atomic destroy)(void *);
 } keys[COIR_KEYS_MAX];
 

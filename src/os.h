@@ -1,7 +1,7 @@
 /* What the core needs of the operating system; one file per system implements it (os/linux.c).
  *
- * errno occurs only behind this contract: every function here returns 0 or more, or a negative errno code. The pointers are
- * not NULL and sizes are multiples of coir__os_page(), unless a line says otherwise. */
+ * errno occurs only behind this contract: every function here returns 0 or more, or a negative errno code. The
+ * pointers are not NULL and sizes are multiples of coir__os_page(), unless a line says otherwise. */
 #ifndef COIR_SRC_OS_H
 #define COIR_SRC_OS_H
 
@@ -23,16 +23,16 @@ void coir__os_release(void *memory, size_t bytes);
 /* Returns pages to the system; they read as zero afterwards (MADV_DONTNEED). */
 void coir__os_discard(void *memory, size_t bytes);
 
-/* Makes one page inaccessible: cheaply within one mapping (MADV_GUARD_INSTALL; -EINVAL where the kernel has it not), or by
- * mprotect, which splits the mapping (-ENOMEM at the limit of mappings). */
+/* Makes one page inaccessible: cheaply within one mapping (MADV_GUARD_INSTALL; -EINVAL where the kernel has it not),
+ * or by mprotect, which splits the mapping (-ENOMEM at the limit of mappings). */
 int coir__os_guard_install(void *page);
 int coir__os_guard_protect(void *page);
 
 /* Monotonic clock in ns. */
 int64_t coir__os_now(void);
 
-/* Sleeps while *word == value, at most until `deadline` (absolute; COIR_NEVER: no limit). Returns 0 when woken or when the
- * word differs, -ETIMEDOUT, -EINTR. Wakes one sleeper. Private futexes. */
+/* Sleeps while *word == value, at most until `deadline` (absolute; COIR_NEVER: no limit). Returns 0 when woken or
+ * when the word differs, -ETIMEDOUT, -EINTR. Wakes one sleeper. Private futexes. */
 int coir__os_futex_wait(_Atomic(uint32_t) *word, uint32_t value, int64_t deadline);
 void coir__os_futex_wake(_Atomic(uint32_t) *word, int count);
 
@@ -53,12 +53,13 @@ void coir__os_stack_bounds(const void **low, size_t *bytes);
 /* Writes all of `text` to fd 2, retrying; for messages before an abort, and from signal handlers. */
 void coir__os_complain(const char *text, size_t bytes);
 
-/* ---- The calling thread -------------------------------------------------------------------------------------------- */
+/* ---- The calling thread ---------------------------------------------------------------------------------------- */
 
-/* The record of the calling thread, or NULL when Coir does not know it yet. The only reader of a thread-local in the core.
+/* The record of the calling thread, or NULL when Coir does not know it yet. The only reader of a thread-local in the
+ * core.
  *
- * It is never cached across a switch: the read is a volatile instruction (x86-64, aarch64), or a call that the compiler
- * cannot see into, so it is made again each time (TLS pitfalls: docs/tls.md). */
+ * It is never cached across a switch: the read is a volatile instruction (x86-64, aarch64), or a call that the
+ * compiler cannot see into, so it is made again each time (TLS pitfalls: docs/tls.md). */
 #if defined(__x86_64__) && !defined(COIR_PORTABLE_TLS)
 extern __thread struct coir__thread *coir__tls __attribute__((tls_model("initial-exec")));
 static inline struct coir__thread *coir__thread_peek(void) {
@@ -80,14 +81,15 @@ static inline struct coir__thread *coir__thread_peek(void) {
 struct coir__thread *coir__thread_peek(void);
 #endif
 
-/* The same, but makes a record when there is none; NULL only when memory is short. The record goes back when the thread ends
- * (a pthread key's destructor), which runs the destructors of its fiber-local values through coir__thread_ended. */
+/* The same, but makes a record when there is none; NULL only when memory is short. The record goes back when the
+ * thread ends (a pthread key's destructor), which runs the destructors of its fiber-local values through
+ * coir__thread_ended. */
 struct coir__thread *coir__thread_get(void);
 
 /* Called on a thread that ends, with its record, before that is given back. Set by fiber.c. */
 extern void (*coir__thread_ended)(struct coir__thread *thread);
 
-/* ---- Descriptors (os/linux_io.c) ----------------------------------------------------------------------------------- */
+/* ---- Descriptors (os/linux_io.c) ------------------------------------------------------------------------------- */
 
 /* What a descriptor is, as far as waiting is concerned. */
 enum coir__kind {
@@ -100,7 +102,8 @@ enum coir__kind {
  * blocking mode; -EAGAIN where it would have to wait. read to writev: as the descriptor's mode says. */
 ssize_t coir__sys_recv(int fd, void *buf, size_t bytes, int flags, struct sockaddr *addr, socklen_t *addr_bytes);
 ssize_t coir__sys_recvmsg(int fd, struct msghdr *msg, int flags);
-ssize_t coir__sys_send(int fd, const void *buf, size_t bytes, int flags, const struct sockaddr *addr, socklen_t addr_bytes);
+ssize_t coir__sys_send(int fd, const void *buf, size_t bytes, int flags, const struct sockaddr *addr,
+                       socklen_t addr_bytes);
 ssize_t coir__sys_sendmsg(int fd, const struct msghdr *msg, int flags);
 ssize_t coir__sys_read(int fd, void *buf, size_t bytes);
 ssize_t coir__sys_readv(int fd, const struct iovec *iov, int iov_count);
@@ -112,12 +115,12 @@ int coir__sys_socket(int domain, int type, int protocol);
 int coir__sys_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes);
 int coir__sys_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes);
 
-int coir__sys_close(int fd);        /* never -EINTR: the descriptor is gone all the same */
-int coir__sys_kind(int fd);         /* enum coir__kind, or -EBADF */
-int coir__sys_is_tcp(int fd);       /* 1: a stream socket of TCP over IPv4 or IPv6; 0 */
-int coir__sys_set_nonblock(int fd); /* 0, or -EBADF; a look only where it is set already */
-int coir__sys_pending_error(int fd); /* takes SO_ERROR: 0, or the error as a negative code */
+int coir__sys_close(int fd);                  /* never -EINTR: the descriptor is gone all the same */
+int coir__sys_kind(int fd);                   /* enum coir__kind, or -EBADF */
+int coir__sys_is_tcp(int fd);                 /* 1: a stream socket of TCP over IPv4 or IPv6; 0 */
+int coir__sys_set_nonblock(int fd);           /* 0, or -EBADF; a look only where it is set already */
+int coir__sys_pending_error(int fd);          /* takes SO_ERROR: 0, or the error as a negative code */
 int coir__sys_ready(int fd, uint32_t events); /* which of `events` (COIR__POLL_IN, _OUT) hold now, or -EBADF */
-int coir__sys_fd_limit(void);       /* numbers of descriptors in this process can never reach this */
+int coir__sys_fd_limit(void);                 /* numbers of descriptors in this process can never reach this */
 
 #endif

@@ -1,50 +1,54 @@
 /* Descriptors: who waits for which, and who is to be woken by an event.
  *
- * Goal: a call on a ready descriptor costs its system call and nothing else; one that waits costs no system call of its own
- * in the steady state; no readiness is lost; and a number that was closed and stands for something new never mixes the two.
+ * Goal: a call on a ready descriptor costs its system call and nothing else; one that waits costs no system call of its
+ * own in the steady state; no readiness is lost; and a number that was closed and stands for something new never mixes
+ * the two.
  *
- * Why it is hard: the kernel reports edges. One that is overlooked does not come again, and it may come between a system
- * call that found nothing and the moment at which the fiber waits. Numbers are reused at once, while events and calls
- * of the former life may still be under way.
+ * Why it is hard: the kernel reports edges. One that is overlooked does not come again, and it may come between a
+ * system call that found nothing and the moment at which the fiber waits. Numbers are reused at once, while events and
+ * calls of the former life may still be under way.
  *
- * Design. A record for every number that a descriptor of this process can have, in one reserved table, committed as it is
- * touched, never given back: so a late party may always look. A descriptor is watched once, for everything, by the poller of
- * the worker on which somebody first has to wait for it.
+ * Design. A record for every number that a descriptor of this process can have, in one reserved table, committed as it
+ * is touched, never given back: so a late party may always look. A descriptor is watched once, for everything, by the
+ * poller of the worker on which somebody first has to wait for it.
  *
  * Readiness. Each direction has a bit "dry" in the record's word, which also counts events.
- *   call    enter: count itself in, which reads the word; system call; leave: when it found nothing, set dry if the word has
- *           counted no event since. Then wait, if it is dry.
+ *   call    enter: count itself in, which reads the word; system call; leave: when it found nothing, set dry if the
+ *           word has counted no event since. Then wait, if it is dry.
  *   wait    under the lock: if it is not dry after all, try again; else link a clause and suspend.
- *   event   count it, and clear dry; under the lock claim whoever waits for that direction; wake them, the lock given back.
+ *   event   count it, and clear dry; under the lock claim whoever waits for that direction; then wake them.
  * An event that comes before leave's compare-and-swap makes it leave the bit alone; one that comes later clears it, and
- * then finds the clause or is found by the waiter. So dry with nobody coming to clear it means that the kernel has had nothing
- * since the last look, and it will report an edge. The converse does not hold: a bit that is clear promises nothing, and a
- * wake may be spurious. Calls try again.
+ * then finds the clause or is found by the waiter. So dry with nobody coming to clear it means that the kernel
+ * has had nothing since the last look, and it will report an edge. The converse does not hold: a bit that is clear
+ * promises nothing, and a wake may be spurious. Calls try again.
  *
- * Short transfers. TCP with edges: a read or write that was shorter than asked has drained or filled the socket (epoll(7)), so
- * it leaves the direction dry without a further call that says EAGAIN. What breaks this rule is announced by an event first or
- * along with the data (end of stream, reset, urgent data), so once such an event was seen the rule is off for that life. Only
- * adopted descriptors are trusted so: of others we do not even know that they are still the same file.
+ * Short transfers. TCP with edges: a read or write that was shorter than asked has drained or filled the socket
+ * (epoll(7)), so it leaves the direction dry without a further call that says EAGAIN. What breaks this rule is
+ * announced by an event first or along with the data (end of stream, reset, urgent data), so once such an event was
+ * seen the rule is off for that life. Only adopted descriptors are trusted so: of others we do not even know that they
+ * are still the same file.
  *
- * Everyone who waits for a direction is woken, not one: a fiber that was woken may be cancelled or stop reading, and would
- * have to hand the wake on; several readers of one descriptor are rare, and a herd costs each one system call.
+ * Everyone who waits for a direction is woken, not one: a fiber that was woken may be cancelled or stop reading, and
+ * would have to hand the wake on; several readers of one descriptor are rare, and a herd costs each one system call.
  *
- * Not adopted. Anybody may close the number by close(2) and get it back for something else. So such a call always tries the
- * system call, and before each wait it has the kernel watch the descriptor again, which reports what is ready now; if it turns
- * out that it was not watched any more, the number stands for another file, and whoever waits for the old one gets -EBADF.
+ * Not adopted. Anybody may close the number by close(2) and get it back for something else. So such a call always tries
+ * the system call, and before each wait it has the kernel watch the descriptor again, which reports what is ready now;
+ * if it turns out that it was not watched any more, the number stands for another file, and whoever waits for the old
+ * one gets -EBADF.
  *
- * Other runtimes. The poller that watches a descriptor is looked at only while its runtime runs. So a fiber of another runtime,
- * which is free to wait for the same descriptor, has its own poller watch it as well, at every wait. Plain threads count as
- * one more runtime: they wait like fibers, and one service thread, started when the first of them has to wait, looks after
- * their poller. So coir_close reaches them, too.
+ * Other runtimes. The poller that watches a descriptor is looked at only while its runtime runs. So a fiber of another
+ * runtime, which is free to wait for the same descriptor, has its own poller watch it as well, at every wait. Plain
+ * threads count as one more runtime: they wait like fibers, and one service thread, started when the first of them has
+ * to wait, looks after their poller. So coir_close reaches them, too.
  *
- * Lives. The word counts lives, and a call that finds itself in another one than it began in returns -EBADF. coir_close begins
- * a new life, waits until every thread has left its system call on the number (none of these block), and only then closes:
- * so no call ever reaches into the next life. Tags carry a generation, so that an event of a former life does nothing.
+ * Lives. The word counts lives, and a call that finds itself in another one than it began in returns -EBADF. coir_close
+ * begins a new life, waits until every thread has left its system call on the number (none of these block), and only
+ * then closes: so no call ever reaches into the next life. Tags carry a generation, so that an event of a former life
+ * does nothing.
  *
- * Rejected: registering per wait with EPOLLONESHOT (a system call per wait); a lock around call and wait (a system call under
- * a spin lock); a hash table instead of the table (a miss and a lock per call); poll(2) for plain threads (coir_close could
- * not end it).
+ * Rejected: registering per wait with EPOLLONESHOT (a system call per wait); a lock around call and wait (a system call
+ * under a spin lock); a hash table instead of the table (a miss and a lock per call); poll(2) for plain threads
+ * (coir_close could not end it).
  *
  * I1: a clause is linked only while its direction is dry and a running poller watches the descriptor.
  * I2: dry is set only by a call that found nothing, with no event since before its system call.
@@ -73,7 +77,7 @@ static pthread_mutex_t setup = PTHREAD_MUTEX_INITIALIZER; /* never held across a
 static _Atomic(uint32_t) fd_top;                          /* (a) no record from here on has had a poller */
 static struct coir__poller *service;                      /* (l) setup: the poller of plain threads */
 
-/* ---- The table ------------------------------------------------------------------------------------------------------ */
+/* ---- The table ------------------------------------------------------------------------------------------------- */
 
 static int table_init(void) {
   int rc = 0;
@@ -99,14 +103,14 @@ struct coir__fd *coir__fd_find_slow(int fd, int *error) {
   return NULL;
 }
 
-/* ---- Words ---------------------------------------------------------------------------------------------------------- */
+/* ---- Words ----------------------------------------------------------------------------------------------------- */
 
 /* The word after one more event. */
 static inline uint64_t counted(uint64_t word) {
   return (word & ~COIR__FD_EVENTS) | ((word + COIR__FD_EVENT) & COIR__FD_EVENTS);
 }
 
-/* Counts an event, clears and sets bits. Release: pairs with the acquire in coir__fd_enter and of the looks at the word. */
+/* Counts an event, clears and sets bits. Release: pairs with the acquire in coir__fd_enter and of looks at the word. */
 static void word_change(struct coir__fd *d, uint64_t clear, uint64_t set, uint64_t add) {
   uint64_t old = atm_load_rlx(&d->word), next;
   do next = ((counted(old) & ~clear) | set) + add;
@@ -122,9 +126,9 @@ static void quiesce(struct coir__fd *d) {
   }
 }
 
-/* ---- Waking --------------------------------------------------------------------------------------------------------- */
+/* ---- Waking ---------------------------------------------------------------------------------------------------- */
 
-/* Claims everybody who waits for one of `events`; the lock is held. Returns them, linked by next, in order of arrival. */
+/* Claims everybody who waits for one of `events`; the lock is held. Returns them by next, in order of arrival. */
 static struct coir__clause *claim_all(struct coir__fd *d, uint32_t events, bool closed) {
   struct coir__clause *woken = NULL, **end = &woken;
   for (struct coir__clause *c = d->q.first, *next; c; c = next) {
@@ -162,7 +166,7 @@ void coir__poll_event(uint64_t tag, uint32_t events) {
   coir__fd_wake(woken);
 }
 
-/* ---- The pollers ---------------------------------------------------------------------------------------------------- */
+/* ---- The pollers ----------------------------------------------------------------------------------------------- */
 
 static void *serve(void *poller) {
   for (;;) coir__poller_wait(poller, COIR_NEVER);
@@ -270,7 +274,7 @@ static int arm(struct coir__fd *d, int fd, uint64_t life) {
   return rc;
 }
 
-/* ---- Waiting -------------------------------------------------------------------------------------------------------- */
+/* ---- Waiting --------------------------------------------------------------------------------------------------- */
 
 /* Links the clause and suspends, if that is in order. Returns 1: it must be armed first; else as coir__fd_wait. */
 static int park(struct coir__fd *d, int fd, uint64_t life, uint32_t events, enum coir__reason reason, int64_t deadline,
@@ -300,7 +304,8 @@ static int park(struct coir__fd *d, int fd, uint64_t life, uint32_t events, enum
   return rc;
 }
 
-int coir__fd_wait(struct coir__fd *d, int fd, uint64_t life, uint32_t events, enum coir__reason reason, int64_t deadline) {
+int coir__fd_wait(struct coir__fd *d, int fd, uint64_t life, uint32_t events, enum coir__reason reason,
+                  int64_t deadline) {
   int rc = 1;
   if (atm_load_acq(&d->word) & COIR__FD_ADOPTED) rc = park(d, fd, life, events, reason, deadline, false);
   if (rc <= 0) return rc;
@@ -308,7 +313,7 @@ int coir__fd_wait(struct coir__fd *d, int fd, uint64_t life, uint32_t events, en
   return rc ? rc : park(d, fd, life, events, reason, deadline, true);
 }
 
-/* ---- Lives ---------------------------------------------------------------------------------------------------------- */
+/* ---- Lives ----------------------------------------------------------------------------------------------------- */
 
 /* The lock is held. */
 static struct coir__clause *life_begin(struct coir__fd *d, uint64_t bits) {
@@ -341,7 +346,7 @@ void coir__fd_adopt(struct coir__fd *d, uint64_t bits) {
 struct coir__clause *coir__fd_retire(struct coir__fd *d, int fd) {
   coir__lock(&d->q.lock);
   struct coir__poller *p = d->poller;
-  if (p) coir__poller_pin(p); /* it may be another runtime's; while the record names it, it exists (coir__poll_forget) */
+  if (p) coir__poller_pin(p); /* it may be another runtime's; it exists while the record names it (coir__poll_forget) */
   struct coir__clause *woken = life_begin(d, 0);
   coir__unlock(&d->q.lock);
   quiesce(d);
@@ -371,7 +376,7 @@ int coir__fd_take_kept(struct coir__fd *d) {
   return error;
 }
 
-/* ---- The ends of pollers -------------------------------------------------------------------------------------------- */
+/* ---- The ends of pollers --------------------------------------------------------------------------------------- */
 
 void coir__poll_forget(struct coir__poller *p) {
   uint32_t top = atm_load_sc(&fd_top);

@@ -1,6 +1,6 @@
-/* What the core needs of a poller: a thing to sleep in that descriptors, a deadline and other threads can end. One file per
- * system implements it (os/poll_epoll.c). A poller is waited on by at most one thread at a time, and polled (timeout 0) by any
- * number; the other calls come from any thread. */
+/* What the core needs of a poller: a thing to sleep in that descriptors, a deadline and other threads can end. One file
+ * per system implements it (os/poll_epoll.c). A poller is waited on by at most one thread at a time, and polled
+ * (timeout 0) by any number; the other calls come from any thread. */
 #ifndef COIR_SRC_POLL_H
 #define COIR_SRC_POLL_H
 
@@ -10,13 +10,13 @@ struct coir__poller;
 
 #define COIR__POLL_BATCH 128 /* events taken per look */
 
-/* Makes a poller; 0 or a negative errno code. `rt` NULL: one that belongs to no runtime. Frees it: NULL does nothing. */
+/* Makes a poller; 0 or a negative errno code. `rt` NULL: one of no runtime. Frees it: NULL does nothing. */
 int coir__poller_create(struct coir__poller **out, struct coir_runtime *rt);
 void coir__poller_destroy(struct coir__poller *p);
 
-/* Watches `fd` for input, output and hang-up, edge-triggered, from now on. `tag` comes back with every event. If it is watched
- * already, the kernel reports anew what is ready now. Returns 0; -EPERM when this kind of descriptor is always ready; -EBADF,
- * -ENOMEM, -ENOSPC; -ENOTSUP when the poller was made before a fork. */
+/* Watches `fd` for input, output and hang-up, edge-triggered, from now on. `tag` comes back with every event. If it is
+ * watched already, the kernel reports anew what is ready now. Returns 0; -EPERM when this kind of descriptor is always
+ * ready; -EBADF, -ENOMEM, -ENOSPC; -ENOTSUP when the poller was made before a fork. */
 int coir__poller_watch(struct coir__poller *p, int fd, uint64_t tag);
 int coir__poller_rewatch(struct coir__poller *p, int fd, uint64_t tag); /* the same, but -ENOENT if it is not watched */
 void coir__poller_unwatch(struct coir__poller *p, int fd);
@@ -28,8 +28,8 @@ void coir__poller_unpin(struct coir__poller *p);
 /* Whether anything is watched at all (a relaxed look; to save the system call of an idle poll). */
 bool coir__poller_is_used(const struct coir__poller *p);
 
-/* Takes events and hands each to coir__poll_event (poll.c). Sleeps until there is one, until `deadline` (absolute; 0: do not
- * sleep), or until coir__poller_wake; now and then it returns earlier. Returns the number of events handed on. */
+/* Takes events and hands each to coir__poll_event (poll.c). Sleeps until there is one, until `deadline` (absolute; 0:
+ * do not sleep), or until coir__poller_wake; now and then it returns earlier. Returns how many it handed on. */
 int coir__poller_wait(struct coir__poller *p, int64_t deadline);
 
 /* Ends the sleep of whoever waits, or else the next one that begins. Callable from any thread. */
@@ -38,12 +38,12 @@ void coir__poller_wake(struct coir__poller *p);
 /* fork, in the child: pollers that exist are the parent's, and refuse to watch anything. */
 void coir__poller_fork_child(void);
 
-/* ---- poll.c: descriptors ------------------------------------------------------------------------------------------- */
+/* ---- poll.c: descriptors --------------------------------------------------------------------------------------- */
 
 /* Bits of events, and of what is waited for. */
 #define COIR__POLL_IN 1u
 #define COIR__POLL_OUT 2u
-#define COIR__POLL_HUP 4u /* the peer is gone, an error is pending, or out-of-band data came: stop trusting short reads */
+#define COIR__POLL_HUP 4u /* the peer is gone, an error is pending, or out-of-band data came: distrust short reads */
 
 /* An event for the descriptor with `tag`: makes it ready and wakes whom it concerns. Called by pollers. */
 void coir__poll_event(uint64_t tag, uint32_t events);
@@ -59,7 +59,7 @@ void coir__poll_fork_child(void);
  *    2      the peer hung up, an error or out-of-band data came, at some time of this life
  *    3      adopted
  *    4      adopted, and TCP: a transfer shorter than asked leaves it dry (epoll(7))
- *    5  6   known to be a socket, a file. Without COIR__FD_ADOPTED the socket's bit is a guess, the file's is never set.
+ *    5  6   a socket, a file. Not adopted, the former is a guess and the latter is never set
  *    7      an error is kept for the next reader
  *    8..21  how many threads are inside a system call on this number right now
  *   22..43  counts events
@@ -89,8 +89,8 @@ struct coir__fd {
   uint32_t is_watched;                         /* (l) q.lock: poller does watch it */
 };
 
-extern struct coir__fd *coir__fds;            /* (c) once coir__fd_count is set */
-extern _Atomic(uint32_t) coir__fd_count;      /* (a) 0 until the table exists */
+extern struct coir__fd *coir__fds;       /* (c) once coir__fd_count is set */
+extern _Atomic(uint32_t) coir__fd_count; /* (a) 0 until the table exists */
 struct coir__fd *coir__fd_find_slow(int fd, int *error);
 
 /* The record of `fd`, or NULL and why: -EBADF, -ENOMEM. */
@@ -104,8 +104,8 @@ static inline struct coir__fd *coir__fd_find(int fd, int *error) {
  * compare-and-swap. Returns the word as it was. */
 static inline uint64_t coir__fd_enter(struct coir__fd *d) { return atm_add_sc(&d->word, COIR__FD_USER); }
 
-/* `seen` is what coir__fd_enter returned. With `dry` not 0 the call found that direction dry: so it is, unless an event came
- * meanwhile. */
+/* `seen` is what coir__fd_enter returned. With `dry` not 0 the call found that direction dry: so it is, unless an event
+ * came meanwhile. */
 static inline void coir__fd_leave(struct coir__fd *d, uint64_t seen, uint64_t dry) {
   if (!dry) {
     atm_sub_rel(&d->word, COIR__FD_USER); /* release: the system call is over; pairs with the acquire in quiesce() */
@@ -121,7 +121,8 @@ static inline void coir__fd_leave(struct coir__fd *d, uint64_t seen, uint64_t dr
 /* Waits until one of `events` may hold. `life` is COIR__FD_LIFE of the word when the call began. Returns 0: try again;
  * -EBADF: it was closed; -ETIMEDOUT, -ECANCELED; -EPERM: no event will ever come; -ENOMEM, -ENOSPC, -EMFILE, -ENFILE,
  * -ENOTSUP. May return 0 without having suspended. */
-int coir__fd_wait(struct coir__fd *d, int fd, uint64_t life, uint32_t events, enum coir__reason reason, int64_t deadline);
+int coir__fd_wait(struct coir__fd *d, int fd, uint64_t life, uint32_t events, enum coir__reason reason,
+                  int64_t deadline);
 
 /* Begins a new life: who still waits for the former one gets -EBADF. `bits`: COIR__FD_ADOPTED, _TCP, _SOCKET, _FILE. */
 void coir__fd_renew(struct coir__fd *d, uint64_t bits);
@@ -129,8 +130,8 @@ void coir__fd_renew(struct coir__fd *d, uint64_t bits);
 /* Adopts it in the midst of its life. */
 void coir__fd_adopt(struct coir__fd *d, uint64_t bits);
 
-/* Ends a life: on return nobody is inside a system call on the number, and none will be. The number may be closed then; after
- * that coir__fd_wake tells those who waited. */
+/* Ends a life: on return nobody is inside a system call on the number, and none will be. The number may be closed then;
+ * after that coir__fd_wake tells those who waited. */
 struct coir__clause *coir__fd_retire(struct coir__fd *d, int fd);
 void coir__fd_wake(struct coir__clause *woken);
 

@@ -1,25 +1,27 @@
 /* Run queues.
  *
- * Goal: the owner of a queue pushes and pops without a locked instruction; thieves can still take fibers at any time, also
- * from an owner that computes and does not look at its queues.
- * Why it is hard: owner and thief must not take the same fiber, and agreeing on that costs each side a full fence. The owner
- * pops every few nanoseconds, a thief comes now and then.
+ * Goal: the owner of a queue pushes and pops without a locked instruction; thieves can still take fibers at any time,
+ * also from an owner that computes and does not look at its queues. Why it is hard: owner and thief must not take the
+ * same fiber, and agreeing on that costs each side a full fence. The owner pops every few nanoseconds, a thief comes
+ * now and then.
  *
  * Design. Each worker has
  *   next   a slot for the fiber just woken: it runs next, at most NEXT_RUNS_MAX times in a row
  *   ring   first in, first out, for spawned, yielded and woken fibers; [head, tail)
- *   deque  last in, first out for the owner, first in first out for thieves (Chase and Lev, "Dynamic circular work-stealing
+ *   deque  last in, first out for the owner, first in first out for thieves (Chase and Lev, "Dynamic circular
+ *   work-stealing
  *          deque", 2005; orders after Le, Pop, Cohen, Zappa Nardelli, 2013): fork-join work; [top, bottom)
  * and, touched by nobody else, a list of fibers bound to it.
  *
  * Ring and slot have two modes. While q.thieves is 0 the owner pops with plain loads and stores, between busy = 1 and
- * busy = 0. A thief first raises q.thieves, executes a heavy fence, and waits for busy == 0: from then on every pop of
- * the owner sees q.thieves != 0 and goes by compare-and-swap on head (exchange on next), as the thief does, so that neither
- * waits for the other. When the last thief has left, the owner is back to plain pops. A thief that finds the owner inside
- * for too long (it was preempted there) gives up.
+ * busy = 0. A thief first raises q.thieves, executes a heavy fence, and waits for busy == 0: from then on every pop
+ * of the owner sees q.thieves != 0 and goes by compare-and-swap on head (exchange on next), as the thief does, so
+ * that neither waits for the other. When the last thief has left, the owner is back to plain pops. A thief that finds
+ * the owner inside for too long (it was preempted there) gives up.
  *
- * Rejected: a compare-and-swap per pop (Go, Tokio: 5 ns each); taking batches by one compare-and-swap (what was taken is
- * out of thieves' reach, stuck behind a fiber that computes); a lock that makes the owner wait for a preempted thief.
+ * Rejected: a compare-and-swap per pop (Go, Tokio: 5 ns each); taking batches by one compare-and-swap (what was taken
+ * is out of thieves' reach, stuck behind a fiber that computes); a lock that makes the owner wait for a preempted
+ * thief.
  *
  * I1: a fiber is in at most one slot of all queues between head and tail (top and bottom).
  * I2: only the owner writes tail, bottom and slots; slots in [head, tail) do not change.
@@ -66,7 +68,8 @@ void coir__runq_fini(struct coir__worker *w) {
 }
 
 /* Doubles the storage of [from, to). Returns the new one, or NULL when it is as large as it gets or memory is short. */
-static struct coir__ring *ring_grow(struct coir__worker *w, _Atomic(struct coir__ring *) *where, uint64_t from, uint64_t to) {
+static struct coir__ring *ring_grow(struct coir__worker *w, _Atomic(struct coir__ring *) *where, uint64_t from,
+                                    uint64_t to) {
   struct coir__ring *r = atm_load_rlx(where);
   if (r->mask + 1 >= RING_MAX) return NULL;
   struct coir__ring *bigger = ring_new(w->rt, (r->mask + 1) * 2, r);
@@ -140,7 +143,7 @@ static struct coir_fiber *deque_pop(struct coir__runq *q) {
 static struct coir_fiber *deque_steal(struct coir__runq *q) {
   uint64_t t = atm_load_acq(&q->top);
   if ((int64_t)(atm_load_acq(&q->bottom) - t) <= 0) return NULL; /* the fence is dear: look first */
-  coir__fence_heavy();                                             /* pairs with the light fence in deque_pop */
+  coir__fence_heavy();                                           /* pairs with the light fence in deque_pop */
   uint64_t b = atm_load_acq(&q->bottom);
   if ((int64_t)(b - t) <= 0) return NULL;
   struct coir__ring *r = atm_load_acq(&q->deque);
@@ -217,7 +220,8 @@ static struct coir_fiber *take_half(struct coir__worker *thief, struct coir__run
     struct coir__ring *theirs = atm_load_acq(&q->ring), *ring = atm_load_rlx(&mine->ring);
     struct coir_fiber *first = coir__ring_get(theirs, head);
     uint64_t tail = atm_load_rlx(&mine->tail);
-    for (int64_t i = 1; i < n; i++) coir__ring_set(ring, tail + (uint64_t)i - 1, coir__ring_get(theirs, head + (uint64_t)i));
+    for (int64_t i = 1; i < n; i++)
+      coir__ring_set(ring, tail + (uint64_t)i - 1, coir__ring_get(theirs, head + (uint64_t)i));
     if (!atm_cas_ar(&q->head, &head, head + (uint64_t)n)) continue;
     atm_store_rel(&mine->tail, tail + (uint64_t)n - 1);
     atm_bump(&thief->counts.steals, (uint64_t)n);
@@ -243,7 +247,7 @@ struct coir_fiber *coir__runq_steal(struct coir__worker *thief, struct coir__wor
   return f;
 }
 
-/* ---- Inbox: others send, the owner takes ----------------------------------------------------------------------------- */
+/* ---- Inbox: others send, the owner takes ----------------------------------------------------------------------- */
 
 void coir__inbox_send(struct coir__worker *w, struct coir_fiber *f) {
   struct coir_fiber *head = atm_load_rlx(&w->inbox);
@@ -269,7 +273,7 @@ bool coir__inbox_take(struct coir__worker *w) {
   return true;
 }
 
-/* ---- Lanes: from outside, by priority, and what overflowed ------------------------------------------------------------ */
+/* ---- Lanes: from outside, by priority, and what overflowed ----------------------------------------------------- */
 
 void coir__lane_put(struct coir_runtime *rt, struct coir_fiber *f) {
   struct coir__lane *lane = &rt->lanes[coir__lane_of(f)];

@@ -11,7 +11,8 @@ void coir__runq_push_full(struct coir__worker *w, struct coir_fiber *f);
 struct coir_fiber *coir__runq_pop_shared(struct coir__worker *w); /* while a thief is inside: by compare-and-swap */
 struct coir_fiber *coir__runq_pop_extra(struct coir__worker *w);  /* with the deque and the bound list in turn */
 
-/* Relaxed: index and slot are ordered by tail (bottom), and a thief's value counts only if its compare-and-swap succeeds. */
+/* Relaxed: index and slot are ordered by tail (bottom), and a thief's value counts only if its compare-and-swap
+ * succeeds. */
 static inline struct coir_fiber *coir__ring_get(struct coir__ring *r, uint64_t i) {
   return atm_load_rlx(&r->slots[i & r->mask]);
 }
@@ -42,18 +43,18 @@ static inline void coir__runq_push_bound(struct coir__worker *w, struct coir_fib
   w->extra = 1;
 }
 
-/* Fetches what will be dispatched a few steps from now: fibers that were queued long ago are not in the cache. The slot may be
- * past the tail and hold anything that was a fiber once: fetching is harmless. */
+/* Fetches what will be dispatched a few steps from now: fibers that were queued long ago are not in the cache. The
+ * slot may be past the tail and hold anything that was a fiber once: fetching is harmless. */
 static inline void coir__ring_fetch_ahead(struct coir__ring *r, uint64_t head) {
   struct coir_fiber *soon = coir__ring_get(r, head + COIR__AHEAD);
   __builtin_prefetch(soon, 1);
   __builtin_prefetch((char *)soon + COIR__LINE, 1);
 }
 
-/* ---- The plain pop, in three steps, for the fast path of coir_yield -------------------------------------------------- */
+/* ---- The plain pop, in three steps, for the fast path of coir_yield -------------------------------------------- */
 
-/* Enters, and returns the oldest of the ring, which stays there. NULL: there is none, or something needs a closer look (a
- * thief inside, the next slot, bound fibers, jobs, attention). Whatever it returns, take it or leave. */
+/* Enters, and returns the oldest of the ring, which stays there. NULL: there is none, or something needs a closer
+ * look (a thief inside, the next slot, bound fibers, jobs, attention). Whatever it returns, take it or leave. */
 static inline struct coir_fiber *coir__runq_oldest(struct coir__worker *w) {
   struct coir__runq *q = &w->q;
   if (COIR_UNLIKELY(atm_load_rlx(&w->attention) | w->extra)) return NULL;
@@ -77,7 +78,7 @@ static inline void coir__runq_take_oldest(struct coir__worker *w) {
   coir__runq_leave(w);
 }
 
-/* ---- The pop ---------------------------------------------------------------------------------------------------------- */
+/* ---- The pop --------------------------------------------------------------------------------------------------- */
 
 /* Next slot, then ring. */
 static inline struct coir_fiber *coir__runq_pop_fifo(struct coir__worker *w) {

@@ -1,11 +1,11 @@
 /* Runtimes: making, running, starting, stopping, destroying.
  *
- * Phases: OFF -> RUN (coir_runtime_run: until no fiber is left) or SERVE (coir_runtime_start: until coir_runtime_stop) -> HALT
- * (workers leave their loops) -> OFF. Who changes a phase holds `control`, except that in RUN the worker that finds no fiber
- * left sets HALT.
+ * Phases: OFF -> RUN (coir_runtime_run: until no fiber is left) or SERVE (coir_runtime_start: until
+ * coir_runtime_stop) -> HALT (workers leave their loops) -> OFF. Who changes a phase holds `control`, except that in
+ * RUN the worker that finds no fiber left sets HALT.
  *
- * The end is noticed at the idle edge: a fiber that ends only counts itself; a worker that then finds nothing to do adds up
- * (coir__live). So the last to go idle after the last end sees zero. */
+ * The end is noticed at the idle edge: a fiber that ends only counts itself; a worker that then finds nothing to do
+ * adds up (coir__live). So the last to go idle after the last end sees zero. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,12 +13,12 @@
 #include "internal.h"
 
 static pthread_mutex_t runtimes_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct coir_runtime *runtimes;                     /* (l) runtimes_lock */
+static struct coir_runtime *runtimes;                            /* (l) runtimes_lock */
 static pthread_mutex_t default_lock = PTHREAD_MUTEX_INITIALIZER; /* before runtimes_lock */
-static _Atomic(struct coir_runtime *) default_runtime;    /* (a) written under default_lock */
-static struct coir_config default_config;                 /* (l) default_lock */
+static _Atomic(struct coir_runtime *) default_runtime;           /* (a) written under default_lock */
+static struct coir_config default_config;                        /* (l) default_lock */
 
-/* ---- Memory ----------------------------------------------------------------------------------------------------------- */
+/* ---- Memory ---------------------------------------------------------------------------------------------------- */
 
 void *coir__alloc(struct coir_runtime *rt, size_t bytes) {
   if (!rt || !rt->config.alloc) return calloc(1, bytes);
@@ -32,7 +32,7 @@ void coir__free(struct coir_runtime *rt, void *memory, size_t bytes) {
   else rt->config.free(memory, bytes, rt->config.alloc_arg);
 }
 
-/* ---- fork: the child's runtimes are dead ------------------------------------------------------------------------------ */
+/* ---- fork: the child's runtimes are dead ----------------------------------------------------------------------- */
 
 static void before_fork(void) {
   pthread_mutex_lock(&default_lock);
@@ -62,7 +62,7 @@ static void once(void) {
   pthread_atfork(before_fork, after_fork, in_child);
 }
 
-/* ---- Making and freeing ------------------------------------------------------------------------------------------------- */
+/* ---- Making and freeing ---------------------------------------------------------------------------------------- */
 
 static void set_tuning(struct coir__tuned *to, const struct coir_tuning *t) {
   atm_store_rlx(&to->steal, t->steal != 0);
@@ -184,7 +184,7 @@ int coir_runtime_destroy(struct coir_runtime *runtime) {
   return 0;
 }
 
-/* ---- The default runtime ------------------------------------------------------------------------------------------------ */
+/* ---- The default runtime --------------------------------------------------------------------------------------- */
 
 int coir_configure(const struct coir_config *config) {
   struct coir_config filled;
@@ -221,7 +221,7 @@ int coir_run(coir_fn fn, void *arg) {
   return rc ? rc : status;
 }
 
-/* ---- Running ------------------------------------------------------------------------------------------------------------ */
+/* ---- Running --------------------------------------------------------------------------------------------------- */
 
 /* Threads are made first and held back, so that when one cannot be made no fiber has run. */
 static void wait_for_go(struct coir_runtime *rt) {
@@ -360,7 +360,7 @@ void coir__runtime_idle(struct coir_runtime *rt) {
   }
 }
 
-/* ---- Stopping ----------------------------------------------------------------------------------------------------------- */
+/* ---- Stopping -------------------------------------------------------------------------------------------------- */
 
 static void cancel_all(struct coir_runtime *rt) {
   atm_store_sc(&rt->cancel_all, 1);

@@ -1,12 +1,12 @@
 /* Fiber descriptors: carved from slabs that are never given back while their runtime lives, so that a late look at a
  * descriptor finds a descriptor (wait.c relies on it).
  *
- * Each worker keeps free ones in two magazines, and exchanges whole magazines with the depot of the runtime (Bonwick and
- * Adams, "Magazines and Vmem", 2001). A magazine is an array, so that nothing here touches a descriptor that is not about to
- * be used, and the ones that are next can be fetched ahead.
+ * Each worker keeps free ones in two magazines, and exchanges whole magazines with the depot of the runtime (Bonwick
+ * and Adams, "Magazines and Vmem", 2001). A magazine is an array, so that nothing here touches a descriptor that is
+ * not about to be used, and the ones that are next can be fetched ahead.
  *
- * Slabs double from 64 KiB to 4 MiB; the large ones ask for huge pages, so that a burst of a million fibers is not a million
- * page faults. */
+ * Slabs double from 64 KiB to 4 MiB; the large ones ask for huge pages, so that a burst of a million fibers is not a
+ * million page faults. */
 #include "internal.h"
 
 #define SLAB_MIN ((size_t)64 << 10)
@@ -58,8 +58,8 @@ static void fill(struct coir_runtime *rt, struct coir__magazine *m) {
 }
 
 /* One magazine from a list of the depot, in exchange for `other` (may be NULL), which goes to the other list. */
-static struct coir__magazine *exchange(struct coir_runtime *rt, struct coir__magazine **from, struct coir__magazine **to,
-                                       struct coir__magazine *other) {
+static struct coir__magazine *exchange(struct coir_runtime *rt, struct coir__magazine **from,
+                                       struct coir__magazine **to, struct coir__magazine *other) {
   coir__lock(&rt->slab_lock);
   struct coir__magazine *m = *from;
   if (m) {
@@ -130,7 +130,8 @@ struct coir_fiber *coir__fiber_take(struct coir_runtime *rt, struct coir__worker
   return f;
 }
 
-/* For a thread without a worker. A descriptor for which no magazine can be made is lost until the runtime is destroyed. */
+/* For a thread without a worker. A descriptor for which no magazine can be made is lost until the runtime is
+ * destroyed. */
 static void give_outside(struct coir_runtime *rt, struct coir_fiber *f) {
   coir__lock(&rt->slab_lock);
   struct coir__magazine *m = rt->full;

@@ -114,7 +114,7 @@ struct coir__depot {
   struct shelf shelves[COIR__STACK_CLASSES];
 };
 
-/* ---- Regions of the process -------------------------------------------------------------------------------------- */
+/* ---- Regions of the process ------------------------------------------------------------------------------------ */
 
 static struct coir__region first_regions[8];
 static _Atomic(struct coir__region *) regions; /* (a) prepended under regions_lock, never shortened */
@@ -207,7 +207,7 @@ static struct coir__stack *stack_at(uintptr_t address) {
   return NULL;
 }
 
-/* ---- Regions of a depot ------------------------------------------------------------------------------------------ */
+/* ---- Regions of a depot ---------------------------------------------------------------------------------------- */
 
 int coir__stack_class(size_t bytes) {
   if (bytes < COIR__STACK_MIN || bytes > COIR__STACK_MAX) return -EINVAL;
@@ -358,7 +358,7 @@ static struct coir__stack *stack_carve(struct coir__worker *w, int size_class) {
   return s;
 }
 
-/* ---- Magazines --------------------------------------------------------------------------------------------------- */
+/* ---- Magazines ------------------------------------------------------------------------------------------------- */
 
 /* Gives back what lies deeper than the keep line. */
 static void stack_trim(const struct coir__depot *d, struct coir__stack *s) {
@@ -487,7 +487,7 @@ void coir__stack_flush(struct coir__worker *w) {
   }
 }
 
-/* ---- The depot --------------------------------------------------------------------------------------------------- */
+/* ---- The depot ------------------------------------------------------------------------------------------------- */
 
 /* The first guard that works here, from the one that is asked for downwards. */
 static enum coir_guard guard_probe(enum coir_guard asked) {
@@ -566,7 +566,7 @@ void coir__stack_check(const struct coir__stack *s, const void *sp) {
   if (COIR_UNLIKELY(!s->is_guarded) && !canary_is_whole(s)) overflowed(s);
 }
 
-/* ---- Overflow reports -------------------------------------------------------------------------------------------- */
+/* ---- Overflow reports ------------------------------------------------------------------------------------------ */
 
 static const int fault_signals[] = {SIGSEGV, SIGBUS};
 static struct sigaction fault_previous[2]; /* (c) set once, before the handler can run */

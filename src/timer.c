@@ -54,7 +54,7 @@ static inline uint32_t digit(int64_t tick, int level) { return (uint32_t)(tick >
 
 static inline int64_t tick_of(int64_t deadline) { return deadline >> COIR__WHEEL_SHIFT; }
 
-/* ---- Lists ------------------------------------------------------------------------------------------------------- */
+/* ---- Lists ----------------------------------------------------------------------------------------------------- */
 
 static inline void push(struct coir__timers *ts, int row, uint32_t slot, struct coir__timer *t) {
   struct coir__timer **head = &ts->slots[row * 64 + slot];
@@ -121,7 +121,7 @@ static struct coir__timer *due_first(const struct coir__timers *ts) {
   return first;
 }
 
-/* ---- The wheel --------------------------------------------------------------------------------------------------- */
+/* ---- The wheel ------------------------------------------------------------------------------------------------- */
 
 /* I1. A timer whose tick has begun goes to the slot of `now` on the lowest level, which settling makes due. */
 static inline void place(struct coir__timers *ts, struct coir__timer *t) {
@@ -184,7 +184,7 @@ static int64_t next_bound(const struct coir__timers *ts) {
   return least;
 }
 
-/* ---- The interface ----------------------------------------------------------------------------------------------- */
+/* ---- The interface --------------------------------------------------------------------------------------------- */
 
 void coir__timers_init(struct coir__timers *ts, int64_t now) {
   *ts = (struct coir__timers){.now = now < 0 ? 0 : tick_of(now)};

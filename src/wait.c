@@ -1,31 +1,32 @@
 /* The one way to wait.
  *
- * Goal: everything that blocks parks on clauses until exactly one party wins: an object, the deadline, or cancellation.
- * Why it is hard: (1) several parties may want to end the same wait at the same moment, on different threads; (2) whoever
- * ends it may come before the fiber has left its stack, and running it then would put two threads on one stack; (3) a late
- * party must not touch a frame that is gone.
+ * Goal: everything that blocks parks on clauses until exactly one party wins: an object, the deadline, or
+ * cancellation. Why it is hard: (1) several parties may want to end the same wait at the same moment, on different
+ * threads; (2) whoever ends it may come before the fiber has left its stack, and running it then would put two
+ * threads on one stack; (3) a late party must not touch a frame that is gone.
  *
  * Design.
- * (1) One claim word per waiter: number of the wait, and a code. Everyone claims by one compare-and-swap from the open word of
- *     that wait to its own code. Who wins decides the outcome and, alone, wakes.
- * (2) A fiber that waits publishes its clauses, switches away, and the code that runs next on that worker commits the wait:
- *     parked = number. A waker that finds parked set queues the fiber. One that comes before leaves note = number, executes
- *     a heavy fence and looks again; the committer looks at note after a light fence. At least one of them sees the other's
- *     word, and if both do, a compare-and-swap on note picks one. So parking costs no locked instruction, and only the waker
- *     that comes within those nanoseconds pays for the fence.
- * (3) The words lie in the descriptor, whose memory is never given back, and carry the number of the wait: what belongs to
- *     an old wait fails. Clauses lie in the waiter's frame; they are touched under the lock of the queue that they are
- *     linked to, or by the winner before it wakes, and the waiter does not leave before they are unlinked.
+ * (1) One claim word per waiter: number of the wait, and a code. Everyone claims by one compare-and-swap from the
+ *     open word of that wait to its own code. Who wins decides the outcome and, alone, wakes.
+ * (2) A fiber that waits publishes its clauses, switches away, and the code that runs next on that worker commits the
+ *     wait: parked = number. A waker that finds parked set queues the fiber. One that comes before leaves note =
+ *     number, executes a heavy fence and looks again; the committer looks at note after a light fence. At least one
+ *     of them sees the other's word, and if both do, a compare-and-swap on note picks one. So parking costs no locked
+ *     instruction, and only the waker that comes within those nanoseconds pays for the fence.
+ * (3) The words lie in the descriptor, whose memory is never given back, and carry the number of the wait: what
+ *     belongs to an old wait fails. Clauses lie in the waiter's frame; they are touched under the lock of the queue
+ *     that they are linked to, or by the winner before it wakes, and the waiter does not leave before they are
+ *     unlinked.
  *
- * Cancellation is a pending bit. Who takes the bit owes the delivery: the waiter by claiming its own wait, the canceller by
- * claiming the wait that it finds open; who cannot claim puts the bit back, and a canceller then looks again. So it is
- * delivered once, to the wait in progress or the next one. The waiter opens its word and looks at the bit after a light
- * fence; the canceller sets the bit and looks at the word after a heavy one.
+ * Cancellation is a pending bit. Who takes the bit owes the delivery: the waiter by claiming its own wait, the
+ * canceller by claiming the wait that it finds open; who cannot claim puts the bit back, and a canceller then looks
+ * again. So it is delivered once, to the wait in progress or the next one. The waiter opens its word and looks at the
+ * bit after a light fence; the canceller sets the bit and looks at the word after a heavy one.
  *
  * A plain thread that waits is a waiter too; it sleeps on a futex until note carries its wait's number.
  *
- * Rejected: an "on its stack" flag that whoever runs the fiber spins on (it spins for a time slice when the parker was
- * preempted); a locked exchange on both sides (5 ns more per wait); a reference count per wait (two more).
+ * Rejected: an "on its stack" flag that whoever runs the fiber spins on (it spins for a time slice when the parker
+ * was preempted); a locked exchange on both sides (5 ns more per wait); a reference count per wait (two more).
  *
  * I1: from the claim to the wake only the winner touches the wait.   I2: a wait is woken exactly once, by its winner.
  * I3: a fiber is queued only after parked carries the number of its wait.
@@ -33,8 +34,12 @@
 #include "internal.h"
 
 static const char *const reason_names[COIR__REASON_MAX] = {
-    [COIR__REASON_NONE] = "",         [COIR__REASON_SLEEP] = "sleep", [COIR__REASON_JOIN] = "join",
-    [COIR__REASON_READ] = "read",     [COIR__REASON_WRITE] = "write", [COIR__REASON_POLL] = "poll",
+    [COIR__REASON_NONE] = "",
+    [COIR__REASON_SLEEP] = "sleep",
+    [COIR__REASON_JOIN] = "join",
+    [COIR__REASON_READ] = "read",
+    [COIR__REASON_WRITE] = "write",
+    [COIR__REASON_POLL] = "poll",
     [COIR__REASON_BLOCK] = "blocking call",
 };
 
@@ -119,7 +124,8 @@ static bool cancel_self(struct coir__wait *wait) {
   struct coir__waiter *self = wait->self;
   uint32_t pending = atm_load_acq(&self->cancel);
   if (COIR_LIKELY(!pending) || (wait->open & COIR__CODE_MASK) != COIR__CODE_OPEN) return false;
-  if (!(pending & COIR__CANCEL_ALWAYS) && !(atm_and_sc(&self->cancel, ~COIR__CANCEL_ONCE) & COIR__CANCEL_ONCE)) return false;
+  if (!(pending & COIR__CANCEL_ALWAYS) && !(atm_and_sc(&self->cancel, ~COIR__CANCEL_ONCE) & COIR__CANCEL_ONCE))
+    return false;
   uint64_t open = wait->open;
   if (atm_cas_ar(&self->word, &open, number_of(open) | COIR__CODE_CANCELED)) return true;
   if (!(pending & COIR__CANCEL_ALWAYS)) atm_or_sc(&self->cancel, COIR__CANCEL_ONCE);
@@ -206,8 +212,8 @@ void coir__wait_commit(struct coir_fiber *f) {
 }
 
 static void wake_thread(struct coir__thread *t, uint64_t number) {
-  /* Release: the claim and what the winner handed over. Pairs with the acquire in thread_park. Afterwards the wait may be
-   * gone, but the record is not; at worst the futex call is one too many. */
+  /* Release: the claim and what the winner handed over. Pairs with the acquire in thread_park. Afterwards the wait
+   * may be gone, but the record is not; at worst the futex call is one too many. */
   atm_store_rel(&t->waiter.note, number);
   atm_add_sc(&t->futex, 1);
   coir__os_futex_wake(&t->futex, 1);
@@ -224,8 +230,8 @@ void coir__wake(struct coir__waiter *waiter) {
     coir__ready(f);
     return;
   }
-  /* It is still on its stack, or was a moment ago. Once the note is there its committer may queue it, it may end, and its
-   * runtime go: so we are counted as visitors. Release: what the winner handed over; pairs with the acquire in
+  /* It is still on its stack, or was a moment ago. Once the note is there its committer may queue it, it may end, and
+   * its runtime go: so we are counted as visitors. Release: what the winner handed over; pairs with the acquire in
    * coir__wait_commit. */
   struct coir_runtime *rt = f->rt;
   atm_add_sc(&rt->visitors, 1);
@@ -267,7 +273,7 @@ bool coir__cancel_take(struct coir__waiter *w) {
   return (pending & COIR__CANCEL_ALWAYS) || (atm_and_sc(&w->cancel, ~COIR__CANCEL_ONCE) & COIR__CANCEL_ONCE);
 }
 
-/* ---- Time: a wait without clauses ------------------------------------------------------------------------------------ */
+/* ---- Time: a wait without clauses ------------------------------------------------------------------------------ */
 
 int64_t coir_now(void) { return coir__os_now(); }
 

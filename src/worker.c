@@ -1,8 +1,8 @@
 /* The worker's loop: what it does on the thread's own stack, between fibers.
  *
- * Fibers switch to each other without coming here. They come back when there is nothing to pick, when somebody asked for
- * attention, or after tick_limit dispatches: chosen so that the loop looks at clock, poller, inbox and lanes about every
- * LOOK_NS, whatever the fibers do, and reads the clock only then. */
+ * Fibers switch to each other without coming here. They come back when there is nothing to pick, when somebody asked
+ * for attention, or after tick_limit dispatches: chosen so that the loop looks at clock, poller, inbox and lanes
+ * about every LOOK_NS, whatever the fibers do, and reads the clock only then. */
 #include "runq.h"
 
 #define LOOK_NS COIR_US(100)

@@ -36,7 +36,7 @@ static void *number(uintptr_t n) { return (void *)n; }
 static uintptr_t visit(int i, uintptr_t n) { return (uintptr_t)coir__ctx_switch(&home, away[i], number(n)); }
 static uintptr_t leave(int i, uintptr_t n) { return (uintptr_t)coir__ctx_switch(&away[i], home, number(n)); }
 
-/* ---- Order ------------------------------------------------------------------------------------------------------- */
+/* ---- Order ----------------------------------------------------------------------------------------------------- */
 
 static char journal[64];
 static void note(char c) { journal[strlen(journal)] = c; }
@@ -82,7 +82,7 @@ static void stacks_start_stacks(void **state) {
   assert_int_equal((uintptr_t)coir__ctx_start(&home, top_of(0), first_entry, NULL), 9);
 }
 
-/* ---- Restart ----------------------------------------------------------------------------------------------------- */
+/* ---- Restart --------------------------------------------------------------------------------------------------- */
 
 static uintptr_t restarts;
 static char *restart_low;
@@ -104,7 +104,7 @@ static void restarts_on_its_own_stack(void **state) {
   assert_int_equal((uintptr_t)coir__ctx_start(&home, top_of(0), restart_entry, number(0)), 1000);
 }
 
-/* ---- Registers --------------------------------------------------------------------------------------------------- */
+/* ---- Registers ------------------------------------------------------------------------------------------------- */
 
 static void __attribute__((noinline)) spoil_registers(void) {
 #if defined(__x86_64__)
@@ -156,7 +156,7 @@ static void keeps_registers(void **state) {
   assert_int_equal(visit(1, 0), mix(1, 1001, stay));
 }
 
-/* ---- Control words ----------------------------------------------------------------------------------------------- */
+/* ---- Control words --------------------------------------------------------------------------------------------- */
 
 struct control {
   uint32_t sse;
@@ -222,7 +222,7 @@ static void keeps_control_words(void **state) {
   assert_true(fine);
 }
 
-/* ---- Alignment --------------------------------------------------------------------------------------------------- */
+/* ---- Alignment ------------------------------------------------------------------------------------------------- */
 
 static void __attribute__((noinline)) spill_aligned(void) {
   _Alignas(16) char spilled[16];
@@ -258,7 +258,7 @@ static void enters_aligned(void **state) {
   }
 }
 
-/* ---- Unwinding --------------------------------------------------------------------------------------------------- */
+/* ---- Unwinding ------------------------------------------------------------------------------------------------- */
 
 #define FRAMES 64
 
@@ -378,7 +378,7 @@ static void unwinds_at_every_instruction(void **state) {
 }
 #endif
 
-/* ---- Threads ----------------------------------------------------------------------------------------------------- */
+/* ---- Threads --------------------------------------------------------------------------------------------------- */
 
 static void wander_entry(void *arg) {
   uintptr_t sum = (uintptr_t)arg;

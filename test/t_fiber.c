@@ -24,7 +24,7 @@ static int sleep_for_ever(void *started) {
   return coir_sleep(COIR_NEVER);
 }
 
-/* ---- Spawn and join ------------------------------------------------------------------------------------------------- */
+/* ---- Spawn and join -------------------------------------------------------------------------------------------- */
 
 static int status_and_value(void *arg) {
   coir_set_value(arg);
@@ -148,7 +148,7 @@ static void spawn_does_not_run_the_fiber(void **state) {
   run_with((struct coir_config){.workers = 1}, spawned_does_not_run_inside, NULL);
 }
 
-/* ---- Bad input ------------------------------------------------------------------------------------------------------ */
+/* ---- Bad input ------------------------------------------------------------------------------------------------- */
 
 static int join_self(void *arg) {
   (void)arg;
@@ -200,7 +200,7 @@ static void bad_input_is_refused(void **state) {
   CHECK_EQ(coir_run(NULL, NULL), -EINVAL);
 }
 
-/* ---- Cancellation --------------------------------------------------------------------------------------------------- */
+/* ---- Cancellation ---------------------------------------------------------------------------------------------- */
 
 static int cancelled_in_sleep(void *arg) {
   (void)arg;
@@ -323,7 +323,7 @@ static void an_unnoticed_cancel_dies_with_its_fiber(void **state) {
   run(cancel_unnoticed, NULL);
 }
 
-/* ---- Exit, values, names, numbers ----------------------------------------------------------------------------------- */
+/* ---- Exit, values, names, numbers ------------------------------------------------------------------------------ */
 
 static int __attribute__((noinline)) leave(int depth, void *value) {
   volatile int frame[32];
@@ -488,7 +488,7 @@ static void current_is_what_spawn_returned(void **state) {
   run(current_is_handle, NULL);
 }
 
-/* ---- Attributes ----------------------------------------------------------------------------------------------------- */
+/* ---- Attributes ------------------------------------------------------------------------------------------------ */
 
 static char *volatile sink;
 

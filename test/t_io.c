@@ -23,6 +23,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -62,7 +63,7 @@
 
 #define LONG coir_after(COIR_SEC(20)) /* a limit that is not met unless something hangs */
 
-/* ---- Helpers -------------------------------------------------------------------------------------------------------- */
+/* ---- Helpers --------------------------------------------------------------------------------------------------- */
 
 static struct coir_fiber *start(coir_fn fn, void *arg) {
   struct coir_fiber *f;
@@ -151,7 +152,7 @@ static void let_them_wait(void) { CHECK_EQ(coir_sleep(COIR_MS(5)), 0); }
   } \
   static int body_##name(void *unused __attribute__((unused)))
 
-/* ---- Transfers ------------------------------------------------------------------------------------------------------ */
+/* ---- Transfers ------------------------------------------------------------------------------------------------- */
 
 static void ping_pong(int a, int b) {
   char buf[16];
@@ -271,7 +272,8 @@ FIBER_TEST(udp_transfers) {
   CHECK_EQ(getsockname(a, (struct sockaddr *)&addr, &bytes), 0);
   char buf[32];
   CHECK_EQ(coir_recvfrom(a, buf, sizeof buf, 0, NULL, NULL, coir_after(COIR_MS(2))), -ETIMEDOUT);
-  for (int i = 0; i < 3; i++) CHECK_EQ(coir_sendto(b, "gram", (size_t)i + 1, 0, (struct sockaddr *)&addr, bytes, LONG), i + 1);
+  for (int i = 0; i < 3; i++)
+    CHECK_EQ(coir_sendto(b, "gram", (size_t)i + 1, 0, (struct sockaddr *)&addr, bytes, LONG), i + 1);
   for (int i = 0; i < 3; i++) {
     bytes = sizeof from;
     CHECK_EQ(coir_recvfrom(a, buf, sizeof buf, 0, (struct sockaddr *)&from, &bytes, LONG), i + 1);
@@ -426,7 +428,7 @@ FIBER_TEST(eventfds) {
   return 0;
 }
 
-/* ---- Deadlines and cancellation ------------------------------------------------------------------------------------- */
+/* ---- Deadlines and cancellation -------------------------------------------------------------------------------- */
 
 FIBER_TEST(deadlines_are_never_early) {
   int fds[2];
@@ -528,7 +530,7 @@ FIBER_TEST(partial_reads_keep_the_error) {
   return 0;
 }
 
-/* ---- Closing -------------------------------------------------------------------------------------------------------- */
+/* ---- Closing --------------------------------------------------------------------------------------------------- */
 
 FIBER_TEST(close_wakes_readers_and_writers) {
   for (int adopt = 0; adopt < 2; adopt++) {
@@ -668,7 +670,7 @@ FIBER_TEST(two_readers_share_a_stream) {
   return 0;
 }
 
-/* ---- Connections ---------------------------------------------------------------------------------------------------- */
+/* ---- Connections ----------------------------------------------------------------------------------------------- */
 
 FIBER_TEST(connect_refused) {
   struct sockaddr_in addr;
@@ -793,7 +795,7 @@ FIBER_TEST(end_of_stream_races_with_reads) {
   return 0;
 }
 
-/* ---- Errors --------------------------------------------------------------------------------------------------------- */
+/* ---- Errors ---------------------------------------------------------------------------------------------------- */
 
 FIBER_TEST(bad_descriptors) {
   int closed = eventfd(0, 0);
@@ -926,7 +928,7 @@ FIBER_TEST(dumps_name_the_descriptor) {
   return 0;
 }
 
-/* ---- Plain threads and other runtimes ------------------------------------------------------------------------------- */
+/* ---- Plain threads and other runtimes -------------------------------------------------------------------------- */
 
 static void *thread_task_read(void *arg) {
   task_read(arg);
@@ -1045,7 +1047,36 @@ static void dropped_readers(void **state) {
   close_pair(fds);
 }
 
-/* ---- Load ----------------------------------------------------------------------------------------------------------- */
+/* In a forked child nothing is left of the parent's pollers: plain threads wait anew. */
+static void forked_child(void **state) {
+  (void)state;
+  int fds[2];
+  char buf[4];
+  make_pair(fds, true);
+  CHECK_EQ(coir_read(fds[0], buf, 4, coir_after(COIR_MS(1))), -ETIMEDOUT);
+  pid_t child = fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    struct task t = {.fd = fds[0], .deadline = LONG};
+    pthread_t thread;
+    CHECK_EQ(coir_read(fds[0], buf, 4, coir_after(COIR_MS(1))), -ETIMEDOUT);
+    CHECK_EQ(pthread_create(&thread, NULL, thread_task_read, &t), 0);
+    coir_sleep(COIR_MS(2));
+    CHECK_EQ(coir_write(fds[1], "kid", 3, LONG), 3);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_EQ(t.result, 3);
+    _exit(0);
+  }
+  int status = -1;
+  CHECK_EQ(waitpid(child, &status, 0), child);
+  CHECK_EQ(status, 0);
+  CHECK_EQ(coir_read(fds[0], buf, 4, coir_after(COIR_MS(1))), -ETIMEDOUT);
+  CHECK_EQ(coir_write(fds[1], "dad", 3, LONG), 3);
+  CHECK_EQ(coir_read(fds[0], buf, 4, LONG), 3);
+  close_pair(fds);
+}
+
+/* ---- Load ------------------------------------------------------------------------------------------------------ */
 
 #define BULK_BYTES ((size_t)(64 << 20) / SLOW)
 
@@ -1094,6 +1125,63 @@ static void bulk_w1(void **state) { (void)state, on_workers(bulk, 1); }
 static void bulk_w2(void **state) { (void)state, on_workers(bulk, 2); }
 static void bulk_w4(void **state) { (void)state, on_workers(bulk, 4); }
 static void bulk_w8(void **state) { (void)state, on_workers(bulk, 8); }
+
+/* Clients and servers on connections of their own, which are closed and made anew. */
+#define CLIENTS 16
+#define REQUESTS (600 / SLOW)
+
+static int answer(void *arg) {
+  int fd = (int)(intptr_t)arg;
+  char buf[256];
+  ssize_t n;
+  while ((n = coir_recv(fd, buf, sizeof buf, 0, LONG)) > 0) CHECK_EQ(coir_write_full(fd, buf, (size_t)n, LONG), n);
+  CHECK_EQ(n, 0);
+  return coir_close(fd);
+}
+
+static int serve_all(void *arg) {
+  for (;;) {
+    int fd = coir_accept(*(int *)arg, NULL, NULL, COIR_NEVER);
+    if (fd == -EBADF) return 0;
+    CHECK(fd >= 0);
+    CHECK_EQ(coir_go(answer, (void *)(intptr_t)fd), 0);
+  }
+}
+
+static int client(void *arg) {
+  const struct sockaddr_in *addr = arg;
+  uint32_t x = (uint32_t)coir_fiber_id(NULL);
+  for (int i = 0, fd = -1; i < REQUESTS; i++) {
+    char out[200], in[200];
+    size_t bytes = (x = x * 1664525 + 1013904223) >> 8;
+    bytes = bytes % sizeof out + 1;
+    if (fd < 0) {
+      fd = coir_socket(AF_INET, SOCK_STREAM, 0);
+      CHECK_EQ(coir_connect(fd, (const struct sockaddr *)addr, sizeof *addr, LONG), 0);
+    }
+    memset(out, (int)x, bytes);
+    CHECK_EQ(coir_write(fd, out, bytes, LONG), bytes);
+    CHECK_EQ(coir_read_full(fd, in, bytes, LONG), bytes);
+    CHECK_EQ(memcmp(in, out, bytes), 0);
+    if (x >> 28 == 0 || i == REQUESTS - 1) {
+      CHECK_EQ(coir_close(fd), 0);
+      fd = -1;
+    }
+  }
+  return 0;
+}
+
+FIBER_TEST(many_connections) {
+  struct sockaddr_in addr;
+  int listener = make_listener(&addr, 128);
+  struct coir_fiber *server[2] = {start(serve_all, &listener), start(serve_all, &listener)}, *f[CLIENTS];
+  for (int i = 0; i < CLIENTS; i++) f[i] = start(client, &addr);
+  for (int i = 0; i < CLIENTS; i++) CHECK_EQ(finish(f[i]), 0);
+  let_them_wait();
+  CHECK_EQ(coir_close(listener), 0);
+  for (int i = 0; i < 2; i++) CHECK_EQ(finish(server[i]), 0);
+  return 0;
+}
 
 /* Two pollers that do nothing else, with partitions and without. */
 static void dedicated_pollers(void **state) {
@@ -1169,6 +1257,8 @@ int main(void) {
       cmocka_unit_test(threads_and_fibers_share),
       cmocka_unit_test(runtimes_come_and_go),
       cmocka_unit_test(dropped_readers),
+      cmocka_unit_test(forked_child),
+      cmocka_unit_test(many_connections),
       cmocka_unit_test(bulk_w1),
       cmocka_unit_test(bulk_w2),
       cmocka_unit_test(bulk_w4),

@@ -9,7 +9,7 @@ static void count_destroyed(void *value) {
   atomic_fetch_add(&destroyed, 1);
 }
 
-/* ---- Keys ----------------------------------------------------------------------------------------------------------- */
+/* ---- Keys ------------------------------------------------------------------------------------------------------ */
 
 static void keys_are_bounded(void **state) {
   (void)state;
@@ -37,7 +37,7 @@ static void bad_keys(void **state) {
   }
 }
 
-/* ---- Values --------------------------------------------------------------------------------------------------------- */
+/* ---- Values ---------------------------------------------------------------------------------------------------- */
 
 static int keeps_its_own(void *arg) {
   CHECK(coir_local_get(key_a) == NULL); /* not what the descriptor's former life left */
@@ -76,7 +76,7 @@ static void every_fiber_keeps_its_own(void **state) {
   CHECK_EQ(coir_key_delete(key_b), 0);
 }
 
-/* ---- Destructors ---------------------------------------------------------------------------------------------------- */
+/* ---- Destructors ----------------------------------------------------------------------------------------------- */
 
 static void waits_and_stores_again(void *value) {
   struct coir_fiber *self = coir_current();
@@ -145,7 +145,7 @@ static void a_deleted_key_forgets_its_values(void **state) {
   CHECK_EQ(coir_key_delete(key_a), 0);
 }
 
-/* ---- Plain threads -------------------------------------------------------------------------------------------------- */
+/* ---- Plain threads --------------------------------------------------------------------------------------------- */
 
 static void *thread_stores(void *arg) {
   CHECK(coir_local_get(key_a) == NULL);
@@ -198,7 +198,7 @@ static void *churns_keys(void *arg) {
 static void threads_make_and_delete_keys_at_once(void **state) {
   (void)state;
   pthread_t t[4];
-  for (int i = 0; i < 4; i++) CHECK_EQ(pthread_create(&t[i], NULL, churns_keys, &t[i]), 0);
+  for (int i = 0; i < 4; i++) CHECK_EQ(pthread_create(&t[i], NULL, churns_keys, &key_a), 0);
   for (int i = 0; i < 4; i++) pthread_join(t[i], NULL);
   keys_are_bounded(NULL); /* none got lost */
 }

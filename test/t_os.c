@@ -30,7 +30,7 @@ static pthread_t start(void *(*fn)(void *), void *arg) {
   return thread;
 }
 
-/* ---- Memory ----------------------------------------------------------------------------------------------------- */
+/* ---- Memory ---------------------------------------------------------------------------------------------------- */
 
 static void reserve_aligns_and_reads_zero(void **state) {
   (void)state;
@@ -104,7 +104,7 @@ static void guards_guard(void **state) {
   coir__os_release(memory, 8 * page);
 }
 
-/* ---- Clock, CPUs ------------------------------------------------------------------------------------------------ */
+/* ---- Clock, CPUs ----------------------------------------------------------------------------------------------- */
 
 static void clock_does_not_go_back(void **state) {
   (void)state;
@@ -135,7 +135,7 @@ static void cpu_count_is_sane(void **state) {
   assert_int_equal(coir__os_cpu_count(), cpus);
 }
 
-/* ---- Futex ------------------------------------------------------------------------------------------------------ */
+/* ---- Futex ----------------------------------------------------------------------------------------------------- */
 
 static _Atomic(uint32_t) word;
 
@@ -186,7 +186,7 @@ static void futex_wakes(void **state) {
   }
 }
 
-/* ---- Locks and fences ------------------------------------------------------------------------------------------- */
+/* ---- Locks and fences ------------------------------------------------------------------------------------------ */
 
 #define LOCKERS 4
 #ifdef COIR_SANITIZED
@@ -230,11 +230,16 @@ static _Alignas(64) _Atomic(uint32_t) rare_word;
 static _Alignas(64) _Atomic(uint32_t) hot_round;
 static _Alignas(64) _Atomic(uint32_t) hot_saw;
 
+static void dawdle(uint32_t steps) {
+  while (steps-- > 0) __asm__ volatile("");
+}
+
 static void *duel_hot(void *arg) {
   for (uint32_t round = 1; round <= DUEL_ROUNDS; round++) {
     for (int spins = 0; atm_load_acq(&hot_round) != round; spins++) {
       if (spins > 1000) coir__os_thread_yield();
     }
+    dawdle(round * 5 % 128);
     atm_store_rlx(&hot_word, round);
     coir__fence_light();
     uint32_t saw = atm_load_rlx(&rare_word);
@@ -252,7 +257,7 @@ static void duel(void) {
   for (uint32_t round = 1; round <= DUEL_ROUNDS; round++) {
     atm_store_rlx(&hot_saw, 0);
     atm_store_rel(&hot_round, round);
-    for (uint32_t delay = round % 64; delay > 0; delay--) coir__pause();
+    dawdle(round * 7 % 128); /* so that the two meet in every way */
     atm_store_rlx(&rare_word, round);
     coir__fence_heavy();
     bool saw = atm_load_rlx(&hot_word) == round;
@@ -323,7 +328,7 @@ static void child_of_fork_keeps_fence_and_record(void **state) {
   assert_ptr_equal(coir__thread_peek(), mine);
 }
 
-/* ---- Threads ---------------------------------------------------------------------------------------------------- */
+/* ---- Threads --------------------------------------------------------------------------------------------------- */
 
 struct thread_facts {
   char name[32];
@@ -403,7 +408,7 @@ static void complaint_goes_to_stderr(void **state) {
   close(ends[1]);
 }
 
-/* ---- Records ---------------------------------------------------------------------------------------------------- */
+/* ---- Records --------------------------------------------------------------------------------------------------- */
 
 static _Atomic(uint32_t) ended_count;
 static struct coir__thread *ended_last;

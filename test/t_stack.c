@@ -124,7 +124,7 @@ static bool guards_by_madvise(void) {
   return works;
 }
 
-/* ---- Classes, pools ---------------------------------------------------------------------------------------------- */
+/* ---- Classes, pools -------------------------------------------------------------------------------------------- */
 
 static void classes(void **state) {
   (void)state;
@@ -286,7 +286,7 @@ static void used(void **state) {
   stop();
 }
 
-/* ---- Guards ------------------------------------------------------------------------------------------------------ */
+/* ---- Guards ---------------------------------------------------------------------------------------------------- */
 
 static struct coir__stack *many[MANY];
 
@@ -353,7 +353,7 @@ static void canaries_are_renewed(void **state) {
   stop();
 }
 
-/* ---- What goes back ---------------------------------------------------------------------------------------------- */
+/* ---- What goes back -------------------------------------------------------------------------------------------- */
 
 static size_t resident_in_all(struct coir__stack **stacks, int count) {
   size_t pages = 0;
@@ -411,7 +411,7 @@ static void shallow_stacks_stay_warm(void **state) {
   stop();
 }
 
-/* ---- Overflows --------------------------------------------------------------------------------------------------- */
+/* ---- Overflows ------------------------------------------------------------------------------------------------- */
 
 /* Runs fn in a child that has its standard error in `report`, and returns how it ended. */
 static int in_child(void (*fn)(void), char *report, size_t bytes) {
@@ -667,7 +667,7 @@ static void arms_and_disarms(void **state) {
   free(mine.ss_sp);
 }
 
-/* ---- Several workers --------------------------------------------------------------------------------------------- */
+/* ---- Several workers ------------------------------------------------------------------------------------------- */
 
 static void *churn(void *arg) {
   struct coir__worker *w = arg;

@@ -87,7 +87,7 @@ static int fire_all(struct coir__timers *ts, int max) {
   return total;
 }
 
-/* ---- Small stories ---------------------------------------------------------------------------------------------- */
+/* ---- Small stories --------------------------------------------------------------------------------------------- */
 
 static struct coir__timers wheel;
 
@@ -208,7 +208,7 @@ static void never_is_refused(void **state) {
   assert_false(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-/* ---- Against a reference ---------------------------------------------------------------------------------------- */
+/* ---- Against a reference --------------------------------------------------------------------------------------- */
 
 #define ITEMS 2000
 static struct item items[ITEMS];
@@ -324,7 +324,7 @@ static void stale_bound_is_put_right_once(void **state) {
   assert_true(atm_load_rlx(&wheel.next) == COIR_NEVER);
 }
 
-/* ---- Many ------------------------------------------------------------------------------------------------------- */
+/* ---- Many ------------------------------------------------------------------------------------------------------ */
 
 #if defined(COIR_SANITIZED) || defined(COIR_HARD)
 #define STORM 100000
@@ -385,7 +385,7 @@ static void crowded_tick_fires_in_order(void **state) {
   free(crowd);
 }
 
-/* ---- Threads ---------------------------------------------------------------------------------------------------- */
+/* ---- Threads --------------------------------------------------------------------------------------------------- */
 
 #define THREADS 4
 #define PER_THREAD 64

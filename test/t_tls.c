@@ -140,7 +140,7 @@ static void the_fiber_knows_itself(void **state) {
   run_with(migrating, many, &fn);
 }
 
-/* ---- Floating point ------------------------------------------------------------------------------------------------- */
+/* ---- Floating point -------------------------------------------------------------------------------------------- */
 
 static volatile double one = 1, three = 3;
 

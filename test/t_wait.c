@@ -1,7 +1,7 @@
 /* Waiting: deadlines, cancellation against deadlines, plain threads that wait and are waited for. */
 #include "harness.h"
 
-/* ---- Sleep ---------------------------------------------------------------------------------------------------------- */
+/* ---- Sleep ----------------------------------------------------------------------------------------------------- */
 
 static int sleeps_right(void *arg) {
   uint64_t rng = rng_seed((uint64_t)(intptr_t)arg);
@@ -134,7 +134,7 @@ static void far_deadlines_can_be_cancelled(void **state) {
   run(far_sleeps, NULL);
 }
 
-/* ---- Join with a deadline ------------------------------------------------------------------------------------------- */
+/* ---- Join with a deadline -------------------------------------------------------------------------------------- */
 
 static int join_deadlines(void *arg) {
   (void)arg;
@@ -193,7 +193,7 @@ static void the_end_races_the_deadline(void **state) {
   run(race_end_and_deadline, NULL);
 }
 
-/* ---- Cancellation against deadlines --------------------------------------------------------------------------------- */
+/* ---- Cancellation against deadlines ---------------------------------------------------------------------------- */
 
 struct victim {
   _Atomic(int) cancelled, timeouts, stop;
@@ -232,7 +232,7 @@ static void each_cancel_arrives_exactly_once(void **state) {
   run(cancel_race, NULL);
 }
 
-/* ---- Plain threads -------------------------------------------------------------------------------------------------- */
+/* ---- Plain threads --------------------------------------------------------------------------------------------- */
 
 static int slow(void *arg) {
   coir_sleep(COIR_MS(3));

@@ -89,7 +89,7 @@ static OPAQUE void die(const char *text) {
   abort();
 }
 
-/* ---- Memory ------------------------------------------------------------------------------------------------------ */
+/* ---- Memory ---------------------------------------------------------------------------------------------------- */
 
 size_t coir__os_page(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 
@@ -154,7 +154,7 @@ int coir__os_guard_protect(void *page) {
   return mprotect(page, coir__os_page(), PROT_NONE) == 0 ? 0 : errno_take(saved);
 }
 
-/* ---- Time, sleep, locks ------------------------------------------------------------------------------------------ */
+/* ---- Time, sleep, locks ---------------------------------------------------------------------------------------- */
 
 int64_t coir__os_now(void) {
   struct timespec ts;
@@ -193,7 +193,7 @@ void coir__lock_slow(struct coir__lock *lock) {
   }
 }
 
-/* ---- The asymmetric fence ---------------------------------------------------------------------------------------- */
+/* ---- The asymmetric fence -------------------------------------------------------------------------------------- */
 
 bool coir__fence_asymmetric;
 static pthread_once_t fence_once = PTHREAD_ONCE_INIT;
@@ -226,7 +226,7 @@ void coir__fence_heavy(void) {
   }
 }
 
-/* ---- CPUs -------------------------------------------------------------------------------------------------------- */
+/* ---- CPUs ------------------------------------------------------------------------------------------------------ */
 
 /* CPUs of the affinity mask, 0 when it cannot be read. A kernel built for more CPUs than the mask has says EINVAL. */
 static int affinity_cpus(void) {
@@ -378,7 +378,7 @@ int coir__os_cpu_count(void) {
   return cpus < 1 ? 1 : cpus;
 }
 
-/* ---- Threads ----------------------------------------------------------------------------------------------------- */
+/* ---- Threads --------------------------------------------------------------------------------------------------- */
 
 /* What a new thread is to do; it frees this. */
 struct start {
@@ -475,7 +475,7 @@ void coir__os_complain(const char *text, size_t bytes) {
   errno_set(saved);
 }
 
-/* ---- The calling thread ------------------------------------------------------------------------------------------ */
+/* ---- The calling thread ---------------------------------------------------------------------------------------- */
 
 /* "used": only assembly names it, which an optimizer at link time does not see. */
 __thread struct coir__thread *coir__tls __attribute__((tls_model("initial-exec"), used));

@@ -1,11 +1,11 @@
 /* os.h for Linux: system calls on descriptors, made once each, with the error in the result.
  *
- * errno. Each call is a function of its own that is never inlined, remembers errno, and puts it back: so the fiber's errno
- * stays its own, and the address of errno, which libc lets compilers keep, is never kept across a switch.
+ * errno. Each call is a function of its own that is never inlined, remembers errno, and puts it back: so the fiber's
+ * errno stays its own, and the address of errno, which libc lets compilers keep, is never kept across a switch.
  *
- * libc's recv, send and the like switch asynchronous cancellation of threads on and off around the system call, two locked
- * instructions each. Nobody cancels the threads of Coir, so the two calls that matter for speed go through syscall(2);
- * except under sanitizers, whose interceptors want to see them. */
+ * libc's recv, send and the like switch asynchronous cancellation of threads on and off around the system call, two
+ * locked instructions each. Nobody cancels the threads of Coir, so the two calls that matter for speed go through
+ * syscall(2); except under sanitizers, whose interceptors want to see them. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1
 #endif

@@ -1,13 +1,13 @@
 /* poll.h for Linux: epoll, and an eventfd for wakes.
  *
- * Wakes. `woken` says that a wake is due, `waiting` that somebody sleeps or is about to. The sleeper sets waiting, then looks
- * at woken; the waker sets woken, then looks at waiting: with sequentially consistent accesses at least one of them sees the
- * other, so a wake is never lost, and one that finds nobody asleep makes no system call. The eventfd is watched by edges
- * and never read: every write to it is an edge, and its counter would take centuries to fill. A thread that only polls
- * may take the edge away from the one that sleeps; it rings again then.
+ * Wakes. `woken` says that a wake is due, `waiting` that somebody sleeps or is about to. The sleeper sets waiting, then
+ * looks at woken; the waker sets woken, then looks at waiting: with sequentially consistent accesses at least one of
+ * them sees the other, so a wake is never lost, and one that finds nobody asleep makes no system call. The eventfd is
+ * watched by edges and never read: every write to it is an edge, and its counter would take centuries to fill. A thread
+ * that only polls may take the edge away from the one that sleeps; it rings again then.
  *
- * Timeouts are in nanoseconds where the kernel has epoll_pwait2 (Linux 5.11), else in milliseconds, rounded up. Sandboxes
- * that do not know the call say EPERM instead of ENOSYS.
+ * Timeouts are in nanoseconds where the kernel has epoll_pwait2 (Linux 5.11), else in milliseconds, rounded up.
+ * Sandboxes that do not know the call say EPERM instead of ENOSYS.
  *
  * errno is as it was before: each system call is made by a function of its own, which puts it back. */
 #ifndef _GNU_SOURCE
@@ -35,17 +35,17 @@
 
 struct coir__poller {
   int epoll, bell;
-  uint32_t fork;                                   /* (c) number of forks before it was made */
-  _Alignas(COIR__LINE) _Atomic(uint32_t) woken;    /* (a) a wake is due */
-  _Atomic(uint32_t) waiting;                       /* (a) somebody sleeps, or is about to */
-  _Alignas(COIR__LINE) _Atomic(uint32_t) watched;  /* (a) descriptors added and not taken out by us */
-  _Atomic(uint32_t) pins;                          /* (a) */
+  uint32_t fork;                                  /* (c) number of forks before it was made */
+  _Alignas(COIR__LINE) _Atomic(uint32_t) woken;   /* (a) a wake is due */
+  _Atomic(uint32_t) waiting;                      /* (a) somebody sleeps, or is about to */
+  _Alignas(COIR__LINE) _Atomic(uint32_t) watched; /* (a) descriptors added and not taken out by us */
+  _Atomic(uint32_t) pins;                         /* (a) */
 };
 
-static _Atomic(uint32_t) forks;     /* (a) of this process and its forebears */
-static _Atomic(bool) no_pwait2;     /* (a) the kernel refused epoll_pwait2 once */
+static _Atomic(uint32_t) forks; /* (a) of this process and its forebears */
+static _Atomic(bool) no_pwait2; /* (a) the kernel refused epoll_pwait2 once */
 
-/* ---- System calls --------------------------------------------------------------------------------------------------- */
+/* ---- System calls ---------------------------------------------------------------------------------------------- */
 
 /* Not inlined, so that the address of errno does not live longer than the call. */
 #define LEAF __attribute__((noinline))
@@ -105,7 +105,7 @@ static LEAF void shut(int fd) {
   errno = saved;
 }
 
-/* ---- The contract --------------------------------------------------------------------------------------------------- */
+/* ---- The contract ---------------------------------------------------------------------------------------------- */
 
 int coir__poller_create(struct coir__poller **out, struct coir_runtime *rt) {
   (void)rt; /* a poller takes a page of its own: no other cache line beside the words that others write */
