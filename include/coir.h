@@ -92,7 +92,7 @@ enum coir_order {
 
 /* How to spawn. All zero is the default of every field; pass NULL for all defaults. */
 struct coir_attr {
-  const char *name;            /* shown in dumps and reports; copied, cut to 31 bytes; NULL: none */
+  const char *name;            /* shown in dumps and reports; copied, cut to 23 bytes; NULL: none */
   size_t stack_bytes;          /* 0: the runtime's stack_bytes; rounded up to pages, at least 16 KiB, at most 1 GiB */
   enum coir_priority priority; /* high runs before normal before low; none starves */
   enum coir_order order;       /* ignored when `worker` is given or the priority is not normal */
@@ -157,7 +157,7 @@ COIR_API struct coir_fiber *coir_current(void);
  * thread. The caller holds the handle, or is the fiber. */
 COIR_API uint64_t coir_fiber_id(const struct coir_fiber *fiber);
 
-/* Names the calling fiber; copied, cut to 31 bytes; NULL removes the name. Does nothing on a plain thread. */
+/* Names the calling fiber; copied, cut to 23 bytes; NULL removes the name. Does nothing on a plain thread. */
 COIR_API void coir_set_name(const char *name);
 
 /* Returns the name of `fiber` (NULL: the calling one), "" when it has none. Valid while the fiber lives and until its

@@ -126,11 +126,6 @@ static inline struct coir_fiber *pick(struct coir__worker *w) {
   return f;
 }
 
-static inline void set_current(struct coir__worker *w, struct coir_fiber *f) {
-  w->current = f;
-  f->b.worker = (int16_t)w->index;
-}
-
 /* Binds a stack to a new fiber. False: memory is short. */
 static inline bool bind_stack(struct coir__worker *w, struct coir_fiber *f) {
   struct coir__stack *s = w->spare;
@@ -138,6 +133,7 @@ static inline bool bind_stack(struct coir__worker *w, struct coir_fiber *f) {
   else s = coir__stack_take(w, (int)f->stack_class);
   if (COIR_UNLIKELY(!s)) return false;
   f->stack = s;
+  f->b.worker = (int16_t)w->index;
   s->fiber = f;
   if (!s->is_guarded) f->b.flags |= COIR__FIBER_CANARY;
 #if defined(COIR_TSAN)
@@ -152,11 +148,11 @@ static inline struct coir__worker *go(struct coir__worker *w, void **save, struc
   void *fake = NULL;
   (void)fake, (void)dying;
   if (COIR_LIKELY(f && f->sp)) {
-    set_current(w, f);
+    w->current = f;
     ANNOUNCE(w, f, dying, &fake);
     w = coir__ctx_switch(save, f->sp, w);
   } else if (f && bind_stack(w, f)) {
-    set_current(w, f);
+    w->current = f;
     ANNOUNCE(w, f, dying, &fake);
     w = coir__ctx_start(save, f->stack->top, fiber_main, w);
   } else {
@@ -173,6 +169,7 @@ static inline struct coir__worker *go(struct coir__worker *w, void **save, struc
 static inline void suspend(struct coir__worker *w, struct coir_fiber *next, enum coir__after after) {
   struct coir_fiber *self = w->current;
   if (COIR_UNLIKELY(self->b.flags & COIR__FIBER_CANARY)) coir__stack_check(self->stack, __builtin_frame_address(0));
+  self->b.worker = (int16_t)w->index;
   self->err = *w->errno_location;
   w->prev = self;
   w->after = after;
@@ -189,7 +186,11 @@ static int __attribute__((noinline)) yield_slowly(struct coir__worker *w) {
     return 0;
   }
   struct coir_fiber *next = pick(w);
-  if (!next && w->tick && !atm_load_rlx(&w->attention) && !(w->current->b.flags & COIR__FIBER_MIGRATE)) return 0;
+  if (!next && w->tick && !atm_load_rlx(&w->attention) && !(w->current->b.flags & COIR__FIBER_MIGRATE)) {
+    w->tick--; /* who yields alone comes to look around too; that is no dispatch */
+    w->empty_yields++;
+    return 0;
+  }
   suspend(w, next, COIR__AFTER_YIELD);
   return 0;
 }
@@ -211,7 +212,7 @@ int coir_yield(void) {
   if (COIR_UNLIKELY(!w)) return yield_slowly(NULL);
   uint32_t tick = w->tick;
   struct coir_fiber *self = w->current, *next = coir__runq_oldest(w);
-  if (COIR_UNLIKELY(!tick || !next || !next->sp || self->b.flags)) {
+  if (COIR_UNLIKELY(!tick || !next || !next->sp || (self->b.flags & COIR__FIBER_SLOW))) {
     coir__runq_leave(w);
     return yield_slowly(w);
   }
@@ -220,9 +221,9 @@ int coir_yield(void) {
   self->err = *w->errno_location;
   w->prev = self;
   w->after = COIR__AFTER_YIELD;
-  set_current(w, next);
+  w->current = next;
   w = coir__ctx_switch(&self->sp, next->sp, w);
-  bool usual = w->after == COIR__AFTER_YIELD && !w->prev->b.flags && coir__runq_try_push(w, w->prev);
+  bool usual = w->after == COIR__AFTER_YIELD && !(w->prev->b.flags & COIR__FIBER_SLOW) && coir__runq_try_push(w, w->prev);
   if (COIR_UNLIKELY(!usual)) w = arrive_slowly(w);
   *w->errno_location = self->err;
   return 0;
@@ -241,7 +242,7 @@ void coir__run_fiber(struct coir__worker *w, struct coir_fiber *f) {
     return;
   }
   atm_bump(&w->counts.switches, 1);
-  set_current(w, f);
+  w->current = f;
   ANNOUNCE(w, f, false, &fake);
   if (f->sp) w = coir__ctx_switch(&t->idle_sp, f->sp, w);
   else w = coir__ctx_start(&t->idle_sp, f->stack->top, fiber_main, w);
@@ -360,9 +361,10 @@ static void __attribute__((noreturn)) end(void) {
 #if !defined(COIR_SANITIZED)
   if (next && !next->stack && next->stack_class == s->size_class) {
     next->stack = s;
+    next->b.worker = (int16_t)w->index;
     s->fiber = next;
     next->b.flags |= canary;
-    set_current(w, next);
+    w->current = next;
     w->after = COIR__AFTER_NOTHING;
     coir__ctx_restart(s->top, fiber_main, w);
   }
@@ -390,7 +392,7 @@ void coir_exit(int status, void *value) {
   struct coir__worker *w = coir__self();
   COIR_CHECK(w, "coir_exit is called on a fiber");
   w->current->status = status;
-  w->current->value = value;
+  coir_set_value(value);
   end();
 }
 
@@ -417,6 +419,7 @@ static void attr_apply(struct coir_fiber *f, const struct coir_attr *attr, const
   if (attr->name) {
     strncpy(f->name, attr->name, COIR__NAME_MAX - 1);
     f->name[COIR__NAME_MAX - 1] = 0;
+    f->b.flags |= COIR__FIBER_NAMED;
   }
 }
 
@@ -430,8 +433,6 @@ static inline struct coir_fiber *fiber_make(struct coir_runtime *rt, struct coir
   f->arg = arg;
   f->b = rt->fiber_bits;
   f->stack_class = stack_class;
-  f->value = NULL;
-  f->name[0] = 0;
   atm_store_rlx(&f->waiter.cancel, 0);
   atm_store_rlx(&f->ended, ended);
   atm_store_rel(&f->entry, fn); /* last: from here on who walks the slabs finds it */
@@ -529,7 +530,7 @@ int coir_join(struct coir_fiber *fiber, struct coir_result *out, int64_t deadlin
   if (fiber == coir_current()) return -EDEADLK;
   int rc = wait_for_end(fiber, deadline);
   if (rc) return rc;
-  if (out) *out = (struct coir_result){.status = fiber->status, .value = fiber->value};
+  if (out) *out = (struct coir_result){.status = fiber->status, .value = fiber->b.flags & COIR__FIBER_VALUED ? fiber->value : NULL};
   coir__fiber_free(fiber);
   return 0;
 }
@@ -552,7 +553,9 @@ struct coir_fiber *coir_current(void) {
 
 void coir_set_value(void *value) {
   struct coir_fiber *f = coir_current();
-  if (f) f->value = value;
+  if (!f) return;
+  f->value = value;
+  f->b.flags |= COIR__FIBER_VALUED;
 }
 
 uint64_t coir_fiber_id(const struct coir_fiber *fiber) {
@@ -567,11 +570,12 @@ void coir_set_name(const char *name) {
   size_t i = 0;
   for (; name && name[i] && i < COIR__NAME_MAX - 1; i++) __atomic_store_n(&f->name[i], name[i], __ATOMIC_RELAXED);
   __atomic_store_n(&f->name[i], 0, __ATOMIC_RELAXED);
+  __atomic_fetch_or(&f->b.flags, COIR__FIBER_NAMED, __ATOMIC_RELEASE);
 }
 
 const char *coir_name(const struct coir_fiber *fiber) {
   if (!fiber) fiber = coir_current();
-  return fiber ? fiber->name : "";
+  return fiber ? coir__name_of(fiber) : "";
 }
 
 int coir_worker_index(void) {
@@ -592,21 +596,21 @@ static void empty_queues(struct coir_runtime *rt) {
     struct coir__worker *w = rt->workers[i];
     struct coir_fiber *f;
     coir__inbox_take(w);
-    while ((f = coir__runq_pop(w)) || (f = coir__list_pop(&w->bound))) f->dropped = 1;
+    while ((f = coir__runq_pop(w)) || (f = coir__list_pop(&w->bound))) f->b.flags |= COIR__FIBER_DROPPED;
   }
   for (int i = 0; i < COIR__LANES; i++) {
-    for (struct coir_fiber *f; (f = coir__lane_get(rt->workers[0], i));) f->dropped = 1;
-    for (struct coir_fiber *f; (f = coir__runq_pop(rt->workers[0]));) f->dropped = 1;
+    for (struct coir_fiber *f; (f = coir__lane_get(rt->workers[0], i));) f->b.flags |= COIR__FIBER_DROPPED;
+    for (struct coir_fiber *f; (f = coir__runq_pop(rt->workers[0]));) f->b.flags |= COIR__FIBER_DROPPED;
   }
 }
 
 static void drop(struct coir_runtime *rt, struct coir_fiber *f) {
   uint64_t word = atm_load_acq(&f->waiter.word);
   uint32_t code = (uint32_t)(word & COIR__CODE_MASK);
-  if (!f->dropped && (code == COIR__CODE_OPEN || code == COIR__CODE_SHIELDED) &&
+  if (!(f->b.flags & COIR__FIBER_DROPPED) && (code == COIR__CODE_OPEN || code == COIR__CODE_SHIELDED) &&
       atm_cas_ar(&f->waiter.word, &word, (word & ~COIR__CODE_MASK) | COIR__CODE_CANCELED))
-    f->dropped = 1;
-  while (!f->dropped) { /* claimed by somebody outside, who is about to queue it */
+    f->b.flags |= COIR__FIBER_DROPPED;
+  while (!(f->b.flags & COIR__FIBER_DROPPED)) { /* claimed by somebody outside, who is about to queue it */
     coir__os_thread_yield();
     empty_queues(rt);
   }
@@ -620,7 +624,7 @@ static void drop(struct coir_runtime *rt, struct coir_fiber *f) {
     s->fiber = NULL;
     coir__stack_give(rt->workers[0], s);
   }
-  f->dropped = 0;
+  f->b.flags &= (uint8_t)~COIR__FIBER_DROPPED;
   f->status = -ECANCELED;
   atm_add_sc(&rt->dropped, 1);
   complete(f);

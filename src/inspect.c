@@ -17,7 +17,7 @@ void coir__fatal(const char *format, ...) {
   va_end(args);
   if (n > (int)sizeof text - 64) n = (int)sizeof text - 64;
   struct coir_fiber *f = coir_current();
-  if (f) n += snprintf(text + n, sizeof text - (size_t)n, " [fiber %llu \"%s\"]", (unsigned long long)f->id, f->name);
+  if (f) n += snprintf(text + n, sizeof text - (size_t)n, " [fiber %llu \"%s\"]", (unsigned long long)f->id, coir_name(f));
   text[n++] = '\n';
   coir__os_complain(text, (size_t)n);
   abort();
@@ -53,11 +53,16 @@ void coir_runtime_get_stats(struct coir_runtime *runtime, struct coir_stats *out
   *out = s;
 }
 
-/* The state of a fiber as it looks from outside; it may be another one a moment later. */
-static enum coir_fiber_state state_of(struct coir_runtime *rt, const struct coir_fiber *f) {
-  if (atm_load_acq(&f->ended) & COIR__ENDED) return COIR_FIBER_ENDED;
+/* The worker that runs the fiber just now, or -1. */
+static int running_on(struct coir_runtime *rt, const struct coir_fiber *f) {
   for (int i = 0; i < rt->worker_count; i++)
-    if (__atomic_load_n(&rt->workers[i]->current, __ATOMIC_RELAXED) == f) return COIR_FIBER_RUNNING;
+    if (__atomic_load_n(&rt->workers[i]->current, __ATOMIC_RELAXED) == f) return i;
+  return -1;
+}
+
+/* The state of a fiber that does not run, as it looks from outside; it may be another one a moment later. */
+static enum coir_fiber_state state_of(const struct coir_fiber *f) {
+  if (atm_load_acq(&f->ended) & COIR__ENDED) return COIR_FIBER_ENDED;
   uint64_t word = atm_load_acq(&f->waiter.word), code = word & COIR__CODE_MASK;
   bool waits = code == COIR__CODE_OPEN || code == COIR__CODE_SHIELDED;
   return waits && atm_load_acq(&f->waiter.parked) == (word & ~COIR__CODE_MASK) ? COIR_FIBER_WAITING : COIR_FIBER_READY;
@@ -67,8 +72,9 @@ static enum coir_fiber_state state_of(struct coir_runtime *rt, const struct coir
 static void describe(struct coir_runtime *rt, const struct coir_fiber *f, struct coir_fiber_info *out) {
   memset(out, 0, sizeof *out);
   out->id = __atomic_load_n(&f->id, __ATOMIC_RELAXED);
-  out->state = state_of(rt, f);
-  out->worker = __atomic_load_n(&f->b.worker, __ATOMIC_RELAXED);
+  int worker = running_on(rt, f);
+  out->state = worker >= 0 ? COIR_FIBER_RUNNING : state_of(f);
+  out->worker = worker >= 0 ? worker : __atomic_load_n(&f->b.worker, __ATOMIC_RELAXED);
   out->entry = atm_load_rlx(&f->entry);
   out->waits_for = "";
   if (out->state == COIR_FIBER_WAITING) {
@@ -76,7 +82,8 @@ static void describe(struct coir_runtime *rt, const struct coir_fiber *f, struct
     out->waits_for = coir__reason_name((enum coir__reason)(on & 0xff));
     out->waits_on = on >> 8;
   }
-  for (int i = 0; i < COIR__NAME_MAX - 1; i++)
+  bool named = __atomic_load_n(&f->b.flags, __ATOMIC_ACQUIRE) & COIR__FIBER_NAMED;
+  for (int i = 0; named && i < COIR__NAME_MAX - 1; i++)
     if (!(out->name[i] = __atomic_load_n(&f->name[i], __ATOMIC_RELAXED))) break;
   const struct coir__stack *s = __atomic_load_n(&f->stack, __ATOMIC_RELAXED);
   const void *sp = __atomic_load_n(&f->sp, __ATOMIC_RELAXED);

@@ -29,6 +29,10 @@ void coir__fatal(const char *format, ...) __attribute__((noreturn, format(printf
 static inline struct coir_fiber *coir__waiter_fiber(struct coir__waiter *w) { return (struct coir_fiber *)w; }
 static inline struct coir__thread *coir__waiter_thread(struct coir__waiter *w) { return (struct coir__thread *)w; }
 
+static inline const char *coir__name_of(const struct coir_fiber *f) {
+  return f->b.flags & COIR__FIBER_NAMED ? f->name : "";
+}
+
 /* ---- Memory of a runtime (runtime.c): the allocator hook of its configuration ---------------------------------- */
 /* rt NULL: the C library's. */
 void *coir__alloc(struct coir_runtime *rt, size_t bytes); /* zeroed; NULL when there is none */

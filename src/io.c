@@ -72,8 +72,7 @@ static ssize_t transfer(struct io *io, io_try try, uint32_t event, int64_t deadl
   breathe(f);
   enum coir__reason reason = event == COIR__POLL_IN ? COIR__REASON_READ : COIR__REASON_WRITE;
   int64_t step = 0;
-  /* Acquire: pairs with the poller's compare-and-swap; what it knew when it cleared or did not clear a bit. */
-  uint64_t seen = atm_load_acq(&d->word), life = seen & COIR__FD_LIFE;
+  uint64_t seen = coir__fd_begin(d), life = seen & COIR__FD_LIFE;
   if (COIR_UNLIKELY(seen & COIR__FD_KEPT) && event == COIR__POLL_IN && (rc = coir__fd_take_kept(d)) < 0) return rc;
   /* An adopted descriptor that is dry would say EAGAIN. With no time left we ask: the poller may be late. */
   bool skip = (seen & COIR__FD_ADOPTED) && (seen & event) && !has_passed(deadline);
@@ -151,7 +150,7 @@ static ssize_t transfer_file(struct io *io, io_try try, int64_t deadline) {
 
 /* What a descriptor is, made ready to be tried: enum coir__kind, or an error. */
 static int kind_of(struct coir__fd *d, int fd) {
-  uint64_t word = atm_load_acq(&d->word);
+  uint64_t word = coir__fd_begin(d);
   if (word & COIR__FD_ADOPTED)
     return word & COIR__FD_SOCKET ? COIR__KIND_SOCKET : word & COIR__FD_FILE ? COIR__KIND_FILE : COIR__KIND_PIPE;
   int kind = coir__sys_kind(fd);
@@ -245,7 +244,7 @@ static void put_back(int fd, uint64_t life, int error, bool is_read) {
 static uint64_t life_of(int fd) {
   int rc;
   struct coir__fd *d = coir__fd_find(fd, &rc);
-  return d ? atm_load_acq(&d->word) & COIR__FD_LIFE : 0; /* acquire: as in transfer() */
+  return d ? coir__fd_begin(d) & COIR__FD_LIFE : 0;
 }
 
 ssize_t coir_read_full(int fd, void *buf, size_t bytes, int64_t deadline) {
@@ -352,7 +351,7 @@ int coir_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes, int64_t de
   int rc;
   struct coir__fd *d = coir__fd_find(fd, &rc);
   if (!d) return rc;
-  uint64_t word = atm_load_acq(&d->word); /* acquire: as in transfer() */
+  uint64_t word = coir__fd_begin(d);
   if (!(word & COIR__FD_ADOPTED) && (rc = coir__sys_set_nonblock(fd)) < 0) return rc;
   struct io io = {.fd = fd, .addr = addr, .addr_bytes = addr_bytes};
   int peer = (int)transfer(&io, try_accept, COIR__POLL_IN, deadline);
@@ -390,7 +389,7 @@ int coir_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes, int6
   struct coir__fd *d = coir__fd_find(fd, &rc);
   if (!d) return rc;
   breathe(self());
-  uint64_t word = atm_load_acq(&d->word), life = word & COIR__FD_LIFE; /* acquire: as in transfer() */
+  uint64_t word = coir__fd_begin(d), life = word & COIR__FD_LIFE;
   if (!(word & COIR__FD_ADOPTED) && (rc = coir__sys_set_nonblock(fd)) < 0) return rc;
   for (int64_t step = 0; (rc = connect_once(d, fd, life, addr, addr_bytes)) == -EAGAIN && names_unix(addr, addr_bytes);)
     if ((rc = io_pause(&step, deadline)) < 0) return rc; /* the backlog is full */
@@ -409,7 +408,7 @@ int coir_poll(int fd, int events, int64_t deadline) {
   struct coir__fd *d = coir__fd_find(fd, &rc);
   if (!d) return rc;
   breathe(self());
-  uint64_t word = atm_load_acq(&d->word); /* acquire: as in transfer() */
+  uint64_t word = coir__fd_begin(d);
   if (COIR_UNLIKELY(word & COIR__FD_KEPT) && (events & COIR_READABLE)) return COIR_READABLE;
   return wait_ready(d, fd, word & COIR__FD_LIFE, (uint32_t)events, COIR__REASON_POLL, deadline);
 }
@@ -418,9 +417,9 @@ int coir_close(int fd) {
   int rc;
   struct coir__fd *d = coir__fd_find(fd, &rc);
   if (!d) return rc == -ENOMEM ? coir__sys_close(fd) : rc; /* -ENOMEM: open, but nobody can have waited for it */
-  struct coir__clause *woken = coir__fd_retire(d, fd);
+  struct coir__retired retired = coir__fd_retire(d, fd);
   rc = coir__sys_close(fd);
-  coir__fd_wake(woken);
+  coir__fd_retired(d, retired);
   return rc;
 }
 

@@ -43,8 +43,9 @@
  *
  * Lives. The word counts lives, and a call that finds itself in another one than it began in returns -EBADF. coir_close
  * begins a new life, waits until every thread has left its system call on the number (none of these block), and only
- * then closes: so no call ever reaches into the next life. Tags carry a generation, so that an event of a former life
- * does nothing.
+ * then closes: so no call ever reaches into the next life. Calls that begin before close(2) has returned wait for that,
+ * since they could be neither of the old life nor of the new one. Tags carry a generation, so that an event of a former
+ * life does nothing.
  *
  * Rejected: registering per wait with EPOLLONESHOT (a system call per wait); a lock around call and wait (a system call
  * under a spin lock); a hash table instead of the table (a miss and a lock per call); poll(2) for plain threads
@@ -117,6 +118,16 @@ static void word_change(struct coir__fd *d, uint64_t clear, uint64_t set, uint64
   while (!atm_cas_ar(&d->word, &old, next));
 }
 
+/* Waits until close(2) has returned. Until then the number means neither the old file nor a new one: a call that began
+ * now might wait for a file that is about to go, and nobody would tell it. */
+uint64_t coir__fd_settle(struct coir__fd *d) {
+  for (;;) {
+    uint64_t word = atm_load_acq(&d->word); /* acquire: as in coir__fd_begin */
+    if (!(word & COIR__FD_CLOSING)) return word;
+    coir_yield();
+  }
+}
+
 /* Waits until nobody is inside a system call on the number. None of them blocks, so this is over soon. */
 static void quiesce(struct coir__fd *d) {
   /* Acquire: pairs with the release in coir__fd_leave. */
@@ -144,7 +155,7 @@ static struct coir__clause *claim_all(struct coir__fd *d, uint32_t events, bool 
   return woken;
 }
 
-void coir__fd_wake(struct coir__clause *woken) {
+static void wake_all(struct coir__clause *woken) {
   while (woken) {
     struct coir__clause *next = woken->next;
     coir__wake(woken->waiter); /* the clause is gone from here on */
@@ -163,7 +174,7 @@ void coir__poll_event(uint64_t tag, uint32_t events) {
     woken = claim_all(d, events & BOTH, false);
   }
   coir__unlock(&d->q.lock);
-  coir__fd_wake(woken);
+  wake_all(woken);
 }
 
 /* ---- The pollers ----------------------------------------------------------------------------------------------- */
@@ -253,7 +264,7 @@ static int attempt_end(struct coir__fd *d, const struct attempt *a, int rc) {
   } else if (a->is_home && !d->is_watched && d->poller == a->poller) d->poller = NULL;
   coir__unlock(&d->q.lock);
   coir__fd_leave(d, 0, 0);
-  coir__fd_wake(woken);
+  wake_all(woken);
   return rc;
 }
 
@@ -330,7 +341,7 @@ void coir__fd_renew(struct coir__fd *d, uint64_t bits) {
   coir__lock(&d->q.lock);
   struct coir__clause *woken = life_begin(d, bits);
   coir__unlock(&d->q.lock);
-  coir__fd_wake(woken);
+  wake_all(woken);
 }
 
 void coir__fd_adopt(struct coir__fd *d, uint64_t bits) {
@@ -340,21 +351,32 @@ void coir__fd_adopt(struct coir__fd *d, uint64_t bits) {
   d->kept = 0;
   struct coir__clause *woken = claim_all(d, BOTH, false);
   coir__unlock(&d->q.lock);
-  coir__fd_wake(woken);
+  wake_all(woken);
 }
 
-struct coir__clause *coir__fd_retire(struct coir__fd *d, int fd) {
+struct coir__retired coir__fd_retire(struct coir__fd *d, int fd) {
+  struct coir__retired r;
   coir__lock(&d->q.lock);
   struct coir__poller *p = d->poller;
   if (p) coir__poller_pin(p); /* it may be another runtime's; it exists while the record names it (coir__poll_forget) */
-  struct coir__clause *woken = life_begin(d, 0);
+  r.woken = life_begin(d, COIR__FD_CLOSING);
+  r.life = atm_load_rlx(&d->word) & COIR__FD_LIFE; /* relaxed: lives change under the lock */
   coir__unlock(&d->q.lock);
   quiesce(d);
   if (p) {
     coir__poller_unwatch(p, fd); /* close(2) does not, when the file lives on under another number */
     coir__poller_unpin(p);
   }
-  return woken;
+  return r;
+}
+
+void coir__fd_retired(struct coir__fd *d, struct coir__retired r) {
+  coir__lock(&d->q.lock);
+  uint64_t word = atm_load_rlx(&d->word);
+  /* If the number was taken again meanwhile, that has begun a further life. */
+  if (!((word ^ r.life) & COIR__FD_LIFE)) word_change(d, COIR__FD_CLOSING, 0, 0);
+  coir__unlock(&d->q.lock);
+  wake_all(r.woken);
 }
 
 void coir__fd_keep(struct coir__fd *d, uint64_t life, int error) {

@@ -61,7 +61,8 @@ void coir__poll_fork_child(void);
  *    4      adopted, and TCP: a transfer shorter than asked leaves it dry (epoll(7))
  *    5  6   a socket, a file. Not adopted, the former is a guess and the latter is never set
  *    7      an error is kept for the next reader
- *    8..21  how many threads are inside a system call on this number right now
+ *    8      its life is over, and close(2) has not returned yet
+ *    9..21  how many threads are inside a system call on this number right now
  *   22..43  counts events
  *   44..63  counts lives: differs when the number was closed and may stand for something else */
 #define COIR__FD_DRY UINT64_C(3)
@@ -71,8 +72,9 @@ void coir__poll_fork_child(void);
 #define COIR__FD_SOCKET UINT64_C(32)
 #define COIR__FD_FILE UINT64_C(64)
 #define COIR__FD_KEPT UINT64_C(128)
-#define COIR__FD_USER UINT64_C(256)
-#define COIR__FD_USERS (UINT64_C(0x3fff) << 8)
+#define COIR__FD_CLOSING UINT64_C(256)
+#define COIR__FD_USER UINT64_C(512)
+#define COIR__FD_USERS (UINT64_C(0x1fff) << 9)
 #define COIR__FD_EVENT (UINT64_C(1) << 22)
 #define COIR__FD_EVENTS (UINT64_C(0x3fffff) << 22)
 #define COIR__FD_LIFE (~UINT64_C(0) << 44)
@@ -98,6 +100,15 @@ static inline struct coir__fd *coir__fd_find(int fd, int *error) {
   /* Acquire: the table's address. Pairs with the release in table_init(). */
   if (COIR_LIKELY((uint32_t)fd < atm_load_acq(&coir__fd_count))) return &coir__fds[fd];
   return coir__fd_find_slow(fd, error);
+}
+
+uint64_t coir__fd_settle(struct coir__fd *d);
+
+/* The word as a call begins: its life is what the call belongs to. */
+static inline uint64_t coir__fd_begin(struct coir__fd *d) {
+  /* Acquire: what the poller knew when it counted an event; pairs with its compare-and-swap. */
+  uint64_t word = atm_load_acq(&d->word);
+  return COIR_LIKELY(!(word & COIR__FD_CLOSING)) ? word : coir__fd_settle(d);
 }
 
 /* Around every system call on the number. Acquire: what the poller knew when it counted an event; pairs with its
@@ -130,10 +141,14 @@ void coir__fd_renew(struct coir__fd *d, uint64_t bits);
 /* Adopts it in the midst of its life. */
 void coir__fd_adopt(struct coir__fd *d, uint64_t bits);
 
-/* Ends a life: on return nobody is inside a system call on the number, and none will be. The number may be closed then;
- * after that coir__fd_wake tells those who waited. */
-struct coir__clause *coir__fd_retire(struct coir__fd *d, int fd);
-void coir__fd_wake(struct coir__clause *woken);
+/* Ends a life: on return nobody is inside a system call on the number, and none will be until coir__fd_retired, which
+ * is called when it is closed, and tells those who waited. */
+struct coir__retired {
+  struct coir__clause *woken;
+  uint64_t life;
+};
+struct coir__retired coir__fd_retire(struct coir__fd *d, int fd);
+void coir__fd_retired(struct coir__fd *d, struct coir__retired r);
 
 /* Keeps an error for the next reader of an adopted descriptor. Takes it: negative, or 0. */
 void coir__fd_keep(struct coir__fd *d, uint64_t life, int error);

@@ -59,6 +59,7 @@ int coir__runq_init(struct coir__worker *w) {
   struct coir__ring *deque = ring_new(w->rt, RING_MIN, NULL);
   atm_store_rlx(&w->q.ring, ring);
   atm_store_rlx(&w->q.deque, deque);
+  w->extra = !coir__fence_asymmetric;
   return ring && deque ? 0 : -ENOMEM;
 }
 
@@ -177,7 +178,7 @@ struct coir_fiber *coir__runq_pop_extra(struct coir__worker *w) {
   if (!f) f = deque_pop(q);
   if (!f) f = coir__runq_pop_fifo(w);
   if (!f) f = coir__list_pop(&w->bound);
-  w->extra = w->bound.head || atm_load_rlx(&q->bottom) != atm_load_rlx(&q->top);
+  w->extra = w->bound.head || atm_load_rlx(&q->bottom) != atm_load_rlx(&q->top) || !coir__fence_asymmetric;
   return f;
 }
 

@@ -59,14 +59,14 @@ static inline struct coir_fiber *coir__runq_oldest(struct coir__worker *w) {
   struct coir__runq *q = &w->q;
   if (COIR_UNLIKELY(atm_load_rlx(&w->attention) | w->extra)) return NULL;
   atm_store_rlx(&q->busy, 1);
-  coir__fence_light(); /* busy before the look at thieves; pairs with the heavy fence in thief_enter */
+  /* busy before the look at thieves; pairs with the heavy fence in thief_enter. This is a light fence: where those
+   * are real ones, `extra` is always set. */
+  atomic_signal_fence(memory_order_seq_cst);
   /* Acquire: a thief that has left has left head as it is now. Pairs with its release of q.thieves. */
   if (COIR_UNLIKELY(atm_load_acq(&q->thieves) != 0 || atm_load_rlx(&q->next))) return NULL;
   uint64_t head = atm_load_rlx(&q->head);
   if (COIR_UNLIKELY(head == atm_load_rlx(&q->tail))) return NULL;
-  struct coir__ring *r = atm_load_rlx(&q->ring);
-  coir__ring_fetch_ahead(r, head);
-  return coir__ring_get(r, head);
+  return coir__ring_get(atm_load_rlx(&q->ring), head);
 }
 
 static inline void coir__runq_leave(struct coir__worker *w) {
@@ -85,7 +85,7 @@ static inline struct coir_fiber *coir__runq_pop_fifo(struct coir__worker *w) {
   struct coir__runq *q = &w->q;
   struct coir_fiber *f;
   atm_store_rlx(&q->busy, 1);
-  coir__fence_light(); /* as above */
+  coir__fence_light(); /* as above; here it may be a real one */
   if (COIR_UNLIKELY(atm_load_acq(&q->thieves) != 0)) {
     f = coir__runq_pop_shared(w);
     goto out;

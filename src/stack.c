@@ -557,7 +557,7 @@ static void __attribute__((noinline, noreturn, cold)) overflowed(const struct co
   const struct coir_fiber *f = s->fiber;
   if (!f) coir__fatal("stack overflow (stack %zu bytes): give it a larger stack_bytes", s->bytes);
   coir__fatal("stack overflow in fiber %llu \"%s\" (entry %p, stack %zu bytes): give it a larger stack_bytes",
-              (unsigned long long)f->id, f->name, (void *)(uintptr_t)f->entry, s->bytes);
+              (unsigned long long)f->id, coir__name_of(f), (void *)(uintptr_t)f->entry, s->bytes);
 }
 
 void coir__stack_check(const struct coir__stack *s, const void *sp) {
@@ -595,7 +595,7 @@ static void overflow_report(const struct coir__stack *s, const struct coir_fiber
   put(&t, "coir: stack overflow in fiber ", SIZE_MAX);
   put_number(&t, f->id, 10);
   put(&t, " \"", SIZE_MAX);
-  put(&t, f->name, sizeof f->name);
+  put(&t, coir__name_of(f), sizeof f->name);
   put(&t, "\" (entry 0x", SIZE_MAX);
   put_number(&t, (uintptr_t)f->entry, 16);
   put(&t, ", stack ", SIZE_MAX);

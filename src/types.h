@@ -12,7 +12,7 @@
 
 #define COIR__LINE 64 /* bytes of a cache line */
 #define COIR__WORKERS_MAX 64
-#define COIR__NAME_MAX 32
+#define COIR__NAME_MAX 24
 
 struct coir__worker;
 struct coir__thread;
@@ -122,12 +122,18 @@ struct coir__stack {
 
 /* Bits of coir_fiber.b.flags. */
 enum coir__fiber_flag {
-  COIR__FIBER_BOUND = 1,    /* (c) runs on worker `home` only */
-  COIR__FIBER_TARGETED = 2, /* (f) first run on worker `home`; cleared then */
-  COIR__FIBER_LANED = 4,    /* (c) high or low priority: queues in a lane of the runtime */
-  COIR__FIBER_MIGRATE = 8,  /* (c) test aid: goes to another worker each time */
-  COIR__FIBER_CANARY = 16,  /* (f) its stack has no guard page: check the canary when it is left */
-  COIR__FIBER_SPECIAL = COIR__FIBER_BOUND | COIR__FIBER_TARGETED | COIR__FIBER_LANED | COIR__FIBER_MIGRATE
+  COIR__FIBER_BOUND = 1,     /* (c) runs on worker `home` only */
+  COIR__FIBER_TARGETED = 2,  /* (f) first run on worker `home`; cleared then */
+  COIR__FIBER_LANED = 4,     /* (c) high or low priority: queues in a lane of the runtime */
+  COIR__FIBER_MIGRATE = 8,   /* (c) test aid: goes to another worker each time */
+  COIR__FIBER_CANARY = 16,   /* (f) its stack has no guard page: check the canary when it is left */
+  COIR__FIBER_NAMED = 32,    /* (f) name is set */
+  COIR__FIBER_VALUED = 64,   /* (f) value is set */
+  COIR__FIBER_DROPPED = 128, /* (s) coir__fibers_drop has it */
+  /* does not simply queue in the ring */
+  COIR__FIBER_SPECIAL = COIR__FIBER_BOUND | COIR__FIBER_TARGETED | COIR__FIBER_LANED | COIR__FIBER_MIGRATE,
+  /* nor yields the short way */
+  COIR__FIBER_SLOW = COIR__FIBER_SPECIAL | COIR__FIBER_CANARY
 };
 
 /* A fiber-local value, with the life of the key in which it was stored (local.c). */
@@ -150,34 +156,36 @@ struct coir__local {
  *   waiting     waiter.parked == its open word                             who wins the claim word
  *   ended       ended has COIR__ENDED                                      the holder of the handle; detached: free */
 struct coir_fiber {
+  /* what a switch touches */
   _Alignas(COIR__LINE) struct coir__waiter waiter; /* first, so that a waiter that is no thread is a fiber */
   void *sp;                                        /* (f) where it stopped; NULL before it first runs */
-  struct coir__stack *stack;                       /* (f) NULL before it first runs: the stack is bound then */
-  void *arg;                                       /* (c) */
-  _Atomic(coir_fn) entry;                          /* (a) NULL in a free descriptor; set last when one is made */
-
-  struct coir__fiber_bits { /* copied as a whole when a fiber is made */
-    uint8_t flags;          /* (f) enum coir__fiber_flag */
-    int8_t priority;        /* (c) */
-    uint16_t home;          /* (c) worker that it is bound to or targeted at */
-    int16_t worker;         /* (f) worker that ran it last; -1 none */
-    uint16_t io_streak;     /* (f) calls in a row that found their descriptor ready */
+  struct coir__fiber_bits {                        /* copied as a whole when a fiber is made */
+    uint8_t flags;                                 /* (f) enum coir__fiber_flag */
+    int8_t priority;                               /* (c) */
+    uint16_t home;                                 /* (c) worker that it is bound to or targeted at */
+    int16_t worker;                                /* (f) worker that it was suspended or begun on last; -1 none */
+    uint16_t io_streak;                            /* (f) calls in a row that found their descriptor ready */
   } b;
+  struct coir__stack *stack; /* (f) NULL before it first runs: the stack is bound then */
+  int err;                   /* (f) errno while it is suspended */
+  uint32_t stack_class;      /* (c) size class of the stack to bind */
+
+  /* what its beginning and its end touch */
+  _Atomic(coir_fn) entry;  /* (a) NULL in a free descriptor; set last when one is made */
+  void *arg;               /* (c) */
   struct coir__waitq exit; /* who waits for its end */
   _Atomic(uint32_t) ended; /* (a) bits COIR__ENDED, COIR__DETACHED; written under exit.lock */
-  uint32_t stack_class;    /* (c) size class of the stack to bind */
   int status;              /* (f) */
-  int err;                 /* (f) errno while it is suspended */
-  void *value;             /* (f) */
   uint64_t id;             /* (c) */
+  struct coir_runtime *rt; /* (c) for all its lives */
 
-  struct coir_runtime *rt;    /* (c) for all its lives */
+  /* the rest; name and value count only with their flags */
   struct coir_fiber *next;    /* (l) of the list that it is on: inbox, lane, bound list */
   struct coir__local *locals; /* (f) COIR_KEYS_MAX values, or NULL */
   struct coir__wait *wait;    /* (f) the wait it is in, else NULL; for dropping it where it is */
   _Atomic(uint64_t) waits_on; /* (a) object << 8 | enum coir__reason, for dumps */
+  void *value;                /* (f) */
   char name[COIR__NAME_MAX];  /* (f) written by the fiber, read by dumps */
-  uint8_t dropped;            /* (s) coir__fibers_drop has it */
 };
 
 /* An OS thread that Coir knows: it carries a worker, or waits on Coir's objects. Records are never freed; a thread
@@ -270,7 +278,7 @@ struct coir__worker {
   uint32_t after;              /* (o) enum coir__after, for prev */
   uint32_t tick;               /* (o) dispatches left until the loop looks around; counts down to 0 */
   _Atomic(uint32_t) attention; /* (a) others ask for a look at the inbox, the lanes, or the phase */
-  uint32_t extra;              /* (o) deque or bound list may hold something */
+  uint32_t extra;              /* (o) deque or bound list may hold something, or fences are real: no short cuts */
   uint32_t index;              /* (c) */
   struct coir_runtime *rt;     /* (c) */
 
@@ -283,6 +291,7 @@ struct coir__worker {
   uint32_t searching;                            /* (o) it is counted in rt->searching */
   uint32_t futile;                               /* (o) rounds in a row that saw work and got none */
   uint32_t rounds;                               /* (o) times that the loop looked around */
+  uint32_t empty_yields;                         /* (o) ticks since the last look that dispatched nothing */
   uint32_t turn;                                 /* (o) whose turn it is in coir__runq_pop_extra */
   uint32_t tick_limit;                           /* (o) what tick starts from: see worker.c */
   int64_t looked_at;                             /* (o) when the loop last looked around */
@@ -295,6 +304,7 @@ struct coir__worker {
   bool is_watcher;                                     /* (o) */
   bool stale;                                          /* (o) the watcher slept: lone fibers may be taken now */
   uint64_t seen_switches[COIR__WORKERS_MAX];           /* (o) what the watcher saw of each worker last time */
+  void *memory;                                        /* (c) the allocation that it lies in */
   pthread_t pthread;                                   /* (s) */
 
   _Alignas(COIR__LINE) _Atomic(struct coir_fiber *) inbox; /* (a) what others send, newest first */
@@ -379,6 +389,7 @@ struct coir_runtime {
   struct coir_runtime *next;                  /* (l) runtimes_lock: all of them, for fork */
 };
 
-_Static_assert(sizeof(struct coir_fiber) <= 256, "a fiber descriptor is small");
+_Static_assert(offsetof(struct coir_fiber, entry) == COIR__LINE, "a switch touches one line of a fiber");
+_Static_assert(sizeof(struct coir_fiber) == 3 * COIR__LINE, "a fiber descriptor is small");
 
 #endif

@@ -10,10 +10,12 @@
 #define TICKS_MAX 64
 #define WAKE_BATCH 64
 
+/* From the allocator, not from the system, so that leak checkers see what a worker holds. */
 int coir__worker_create(struct coir_runtime *rt, int index) {
-  size_t bytes = (sizeof(struct coir__worker) + coir__os_page() - 1) & ~(coir__os_page() - 1);
-  struct coir__worker *w = coir__os_reserve(bytes, 0, false);
-  if (!w) return -ENOMEM;
+  void *memory = coir__alloc(rt, sizeof(struct coir__worker) + COIR__LINE);
+  if (!memory) return -ENOMEM;
+  struct coir__worker *w = (void *)(((uintptr_t)memory + COIR__LINE - 1) & ~(uintptr_t)(COIR__LINE - 1));
+  w->memory = memory;
   rt->workers[index] = w;
   w->index = (uint32_t)index;
   w->rt = rt;
@@ -26,14 +28,15 @@ int coir__worker_create(struct coir_runtime *rt, int index) {
 void coir__worker_destroy(struct coir__worker *w) {
   if (!w) return;
   coir__runq_fini(w);
-  coir__os_release(w, (sizeof *w + coir__os_page() - 1) & ~(coir__os_page() - 1));
+  coir__free(w->rt, w->memory, sizeof *w + COIR__LINE);
 }
 
 /* Fibers that take long are looked after sooner: so many dispatches as fit LOOK_NS at the pace of the last round. */
 static void set_pace(struct coir__worker *w, int64_t now) {
   int64_t done = (int64_t)w->tick_limit - w->tick, took = now - w->looked_at;
   w->looked_at = now;
-  atm_bump(&w->counts.switches, (uint64_t)done);
+  atm_bump(&w->counts.switches, (uint64_t)done - w->empty_yields);
+  w->empty_yields = 0;
   if (done > 0) {
     int64_t fit = took > 0 ? LOOK_NS * done / took : TICKS_MAX;
     w->tick_limit = fit < 1 ? 1 : fit > TICKS_MAX ? TICKS_MAX : (uint32_t)fit;

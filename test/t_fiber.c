@@ -597,7 +597,7 @@ static void a_million_lives_leave_nothing(void **state) {
   run(lives, NULL);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(join_delivers_status_and_value),
       cmocka_unit_test(what_a_fiber_wrote_is_visible_after_join),
@@ -624,5 +624,6 @@ int main(void) {
       cmocka_unit_test(errno_begins_at_zero_and_is_kept),
       cmocka_unit_test(a_million_lives_leave_nothing),
   };
+  if (argc > 1) cmocka_set_test_filter(argv[1]);
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

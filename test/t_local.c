@@ -203,7 +203,7 @@ static void threads_make_and_delete_keys_at_once(void **state) {
   keys_are_bounded(NULL); /* none got lost */
 }
 
-int main(void) {
+int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(keys_are_bounded),
       cmocka_unit_test(bad_keys),
@@ -215,5 +215,6 @@ int main(void) {
       cmocka_unit_test(a_worker_threads_value_is_not_its_fibers),
       cmocka_unit_test(threads_make_and_delete_keys_at_once),
   };
+  if (argc > 1) cmocka_set_test_filter(argv[1]);
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

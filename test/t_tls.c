@@ -173,7 +173,7 @@ static void rounding_is_per_fiber(void **state) {
   CHECK_EQ(fegetround(), FE_TONEAREST);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(errno_is_per_fiber),
       cmocka_unit_test(migration_is_real),
@@ -181,5 +181,6 @@ int main(void) {
       cmocka_unit_test(the_fiber_knows_itself),
       cmocka_unit_test(rounding_is_per_fiber),
   };
+  if (argc > 1) cmocka_set_test_filter(argv[1]);
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -318,7 +318,7 @@ static void many_short_threads(void **state) {
   CHECK_EQ(coir_runtime_destroy(rt), 0);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(sleep_is_never_too_short),
       cmocka_unit_test(a_thousand_sleepers_wake_in_time),
@@ -332,5 +332,6 @@ int main(void) {
       cmocka_unit_test(plain_threads_cancel),
       cmocka_unit_test(many_short_threads),
   };
+  if (argc > 1) cmocka_set_test_filter(argv[1]);
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
