@@ -90,7 +90,7 @@ struct conn {
   bool is_closing;       /* no further request is taken */
   bool is_broken;        /* nothing can be sent any more */
   bool has_unread;       /* closing, although the client may still be sending */
-  _Atomic(bool) is_idle; /* read by close_idle */
+  _Atomic(bool) is_idle; /* read by run_close_idle */
   http_parser parser;
   uint64_t body_bytes;
   size_t target_bytes;
@@ -203,7 +203,8 @@ static void flush(struct conn *c) {
   if (deadline != 0) c->now = coir_now();
 }
 
-/* Makes room for `bytes` more, at most BUFFER_BYTES, which may wait. Returns false when nothing can be sent any more. */
+/* Makes room for `bytes` more, at most BUFFER_BYTES, which may wait. Returns false when nothing can be sent any more.
+ */
 static bool make_room(struct conn *c, size_t bytes) {
   if (c->out_bytes + bytes > BUFFER_BYTES) flush(c);
   return !c->is_broken;

@@ -223,7 +223,8 @@ int coir_yield(void) {
   w->after = COIR__AFTER_YIELD;
   w->current = next;
   w = coir__ctx_switch(&self->sp, next->sp, w);
-  bool usual = w->after == COIR__AFTER_YIELD && !(w->prev->b.flags & COIR__FIBER_SLOW) && coir__runq_try_push(w, w->prev);
+  bool usual =
+      w->after == COIR__AFTER_YIELD && !(w->prev->b.flags & COIR__FIBER_SLOW) && coir__runq_try_push(w, w->prev);
   if (COIR_UNLIKELY(!usual)) w = arrive_slowly(w);
   *w->errno_location = self->err;
   return 0;
@@ -530,7 +531,9 @@ int coir_join(struct coir_fiber *fiber, struct coir_result *out, int64_t deadlin
   if (fiber == coir_current()) return -EDEADLK;
   int rc = wait_for_end(fiber, deadline);
   if (rc) return rc;
-  if (out) *out = (struct coir_result){.status = fiber->status, .value = fiber->b.flags & COIR__FIBER_VALUED ? fiber->value : NULL};
+  if (out)
+    *out = (struct coir_result){.status = fiber->status,
+                                .value = fiber->b.flags & COIR__FIBER_VALUED ? fiber->value : NULL};
   coir__fiber_free(fiber);
   return 0;
 }

@@ -17,7 +17,8 @@ void coir__fatal(const char *format, ...) {
   va_end(args);
   if (n > (int)sizeof text - 64) n = (int)sizeof text - 64;
   struct coir_fiber *f = coir_current();
-  if (f) n += snprintf(text + n, sizeof text - (size_t)n, " [fiber %llu \"%s\"]", (unsigned long long)f->id, coir_name(f));
+  if (f)
+    n += snprintf(text + n, sizeof text - (size_t)n, " [fiber %llu \"%s\"]", (unsigned long long)f->id, coir_name(f));
   text[n++] = '\n';
   coir__os_complain(text, (size_t)n);
   abort();

@@ -32,11 +32,18 @@
 
 #include "runq.h"
 
+#ifdef COIR_HARD /* rings grow, overflow and are stolen from in small pieces all the time */
+#define RING_MIN 2
+#define RING_MAX UINT64_C(32)
+#define STEAL_MAX 2
+#define LANE_BATCH_MAX 2
+#else
 #define RING_MIN 256
 #define RING_MAX (UINT64_C(1) << 20)
 #define STEAL_MAX 256
-#define STEAL_SPINS 256
 #define LANE_BATCH_MAX 64
+#endif
+#define STEAL_SPINS 256
 
 static struct coir__ring *ring_new(struct coir_runtime *rt, uint64_t slots, struct coir__ring *older) {
   struct coir__ring *r = coir__alloc(rt, sizeof *r + slots * sizeof r->slots[0]);

@@ -4,7 +4,11 @@
 
 #include "internal.h"
 
+#ifdef COIR_HARD
+#define COIR__NEXT_RUNS_MAX 2
+#else
 #define COIR__NEXT_RUNS_MAX 32 /* dispatches from the next slot between two looks around */
+#endif
 #define COIR__AHEAD 4
 
 void coir__runq_push_full(struct coir__worker *w, struct coir_fiber *f);

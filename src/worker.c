@@ -7,7 +7,11 @@
 
 #define LOOK_NS COIR_US(100)
 #define POLL_NS COIR_US(50)
+#ifdef COIR_HARD
+#define TICKS_MAX 3
+#else
 #define TICKS_MAX 64
+#endif
 #define WAKE_BATCH 64
 
 /* From the allocator, not from the system, so that leak checkers see what a worker holds. */

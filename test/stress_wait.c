@@ -18,6 +18,7 @@ static uint64_t sent;
 static void __attribute__((noinline)) poison(void) {
   volatile char frame[POISON_BYTES];
   for (int i = 0; i < POISON_BYTES; i++) frame[i] = (char)0xa5;
+  CHECK_EQ((unsigned char)frame[POISON_BYTES / 2], 0xa5);
 }
 
 static void *canceller(void *arg) {
