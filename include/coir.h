@@ -92,8 +92,8 @@ enum coir_order {
 
 /* How to spawn. All zero is the default of every field; pass NULL for all defaults. */
 struct coir_attr {
-  const char *name;            /* shown in dumps and reports; copied, cut to 23 bytes; NULL: none */
-  size_t stack_bytes;          /* 0: the runtime's stack_bytes; rounded up to pages, at least 16 KiB, at most 1 GiB */
+  const char *name;   /* shown in dumps and reports; copied, cut to 23 bytes; NULL: none */
+  size_t stack_bytes; /* 0: the runtime's stack_bytes; rounded up to 16 KiB times a power of two; at most 1 GiB */
   enum coir_priority priority; /* high runs before normal before low; none starves */
   enum coir_order order;       /* ignored when `worker` is given or the priority is not normal */
   uint32_t worker;             /* COIR_WORKER(i): start on worker i and nowhere else */
@@ -208,8 +208,8 @@ enum coir_guard {
 
 /* Configuration of a runtime. Zero in a field is its default. Each field is also read from an environment variable,
  * which counts where the field is zero: COIR_ and the field's name in capitals (COIR_WORKERS=4). Switches read 1 and
- * 0. A variable that does not parse is reported on stderr and ignored; a value outside its range is brought to the
- * nearest end. */
+ * 0. A variable that does not parse is reported on stderr and ignored. Values outside their range are brought to the
+ * nearest end, except in these fields themselves: a negative number, a stack_bytes or a guard out of range is -EINVAL. */
 struct coir_config {
   size_t size;             /* sizeof(struct coir_config); 0 is taken as this header's */
   int workers;             /* 1..64; default: CPUs that this process may use (affinity mask, cgroup quota) */

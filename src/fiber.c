@@ -16,7 +16,7 @@
  *
  * Who frees a descriptor: the end of the fiber if it is detached, else whoever joins or detaches it. `ended` is
  * written under exit.lock, and giving that lock back is the last that the end of a fiber does to the descriptor; so
- * who wants to free it takes care that the lock is free (wait_for_end). */
+ * who wants to free it takes care that the lock is free (coir_join). */
 #include <string.h>
 
 #include "runq.h"
@@ -112,7 +112,7 @@ static void recycle(struct coir__worker *w) {
 static inline void arrive(struct coir__worker *w) {
   switch (w->after) {
   case COIR__AFTER_YIELD: requeue(w, w->prev); break;
-  case COIR__AFTER_PARK: coir__wait_commit(w->prev); break;
+  case COIR__AFTER_PARK: coir__wait_commit(w, w->prev); break;
   case COIR__AFTER_EXIT: recycle(w); break;
   default: break;
   }
@@ -126,14 +126,22 @@ static inline struct coir_fiber *pick(struct coir__worker *w) {
   return f;
 }
 
+/* Relaxed: only coir_runtime_list looks from outside. */
+static inline void set_current(struct coir__worker *w, struct coir_fiber *f) {
+  __atomic_store_n(&w->current, f, __ATOMIC_RELAXED);
+}
+static inline void note_worker(const struct coir__worker *w, struct coir_fiber *f) {
+  __atomic_store_n(&f->b.worker, (int16_t)w->index, __ATOMIC_RELAXED);
+}
+
 /* Binds a stack to a new fiber. False: memory is short. */
 static inline bool bind_stack(struct coir__worker *w, struct coir_fiber *f) {
   struct coir__stack *s = w->spare;
   if (COIR_LIKELY(s && f->stack_class == s->size_class)) w->spare = NULL;
   else s = coir__stack_take(w, (int)f->stack_class);
   if (COIR_UNLIKELY(!s)) return false;
-  f->stack = s;
-  f->b.worker = (int16_t)w->index;
+  __atomic_store_n(&f->stack, s, __ATOMIC_RELAXED); /* coir_runtime_list may look */
+  note_worker(w, f);
   s->fiber = f;
   if (!s->is_guarded) f->b.flags |= COIR__FIBER_CANARY;
 #if defined(COIR_TSAN)
@@ -148,16 +156,16 @@ static inline struct coir__worker *go(struct coir__worker *w, void **save, struc
   void *fake = NULL;
   (void)fake, (void)dying;
   if (COIR_LIKELY(f && f->sp)) {
-    w->current = f;
+    set_current(w, f);
     ANNOUNCE(w, f, dying, &fake);
     w = coir__ctx_switch(save, f->sp, w);
   } else if (f && bind_stack(w, f)) {
-    w->current = f;
+    set_current(w, f);
     ANNOUNCE(w, f, dying, &fake);
     w = coir__ctx_start(save, f->stack->top, fiber_main, w);
   } else {
     if (f) requeue(w, f);
-    w->current = NULL;
+    set_current(w, NULL);
     ANNOUNCE(w, NULL, dying, &fake);
     w = coir__ctx_switch(save, w->thread->idle_sp, w);
   }
@@ -169,7 +177,7 @@ static inline struct coir__worker *go(struct coir__worker *w, void **save, struc
 static inline void suspend(struct coir__worker *w, struct coir_fiber *next, enum coir__after after) {
   struct coir_fiber *self = w->current;
   if (COIR_UNLIKELY(self->b.flags & COIR__FIBER_CANARY)) coir__stack_check(self->stack, __builtin_frame_address(0));
-  self->b.worker = (int16_t)w->index;
+  note_worker(w, self);
   self->err = *w->errno_location;
   w->prev = self;
   w->after = after;
@@ -221,7 +229,7 @@ int coir_yield(void) {
   self->err = *w->errno_location;
   w->prev = self;
   w->after = COIR__AFTER_YIELD;
-  w->current = next;
+  set_current(w, next);
   w = coir__ctx_switch(&self->sp, next->sp, w);
   bool usual =
       w->after == COIR__AFTER_YIELD && !(w->prev->b.flags & COIR__FIBER_SLOW) && coir__runq_try_push(w, w->prev);
@@ -243,7 +251,7 @@ void coir__run_fiber(struct coir__worker *w, struct coir_fiber *f) {
     return;
   }
   atm_bump(&w->counts.switches, 1);
-  w->current = f;
+  set_current(w, f);
   ANNOUNCE(w, f, false, &fake);
   if (f->sp) w = coir__ctx_switch(&t->idle_sp, f->sp, w);
   else w = coir__ctx_start(&t->idle_sp, f->stack->top, fiber_main, w);
@@ -278,9 +286,7 @@ static void ready_special(struct coir__worker *w, struct coir_fiber *f) {
   else requeue_special(w, f);
 }
 
-void coir__ready(struct coir_fiber *f) {
-  struct coir__thread *t = coir__thread_peek();
-  struct coir__worker *w = t ? t->worker : NULL;
+void coir__ready(struct coir__worker *w, struct coir_fiber *f) {
   if (COIR_UNLIKELY(!w || w->rt != f->rt)) {
     atm_add_rlx(&f->rt->wakes_outside, 1);
     ready_from_outside(f);
@@ -308,10 +314,9 @@ void coir__ready(struct coir_fiber *f) {
 
 /* ---- Ending ---------------------------------------------------------------------------------------------------- */
 
-void coir__fiber_free(struct coir_fiber *f) {
+void coir__fiber_free(struct coir__worker *w, struct coir_fiber *f) {
   struct coir_runtime *rt = f->rt;
-  struct coir__thread *t = coir__thread_peek();
-  struct coir__worker *w = t && t->worker && t->worker->rt == rt ? t->worker : NULL;
+  if (COIR_UNLIKELY(w && w->rt != rt)) w = NULL;
   if (COIR_UNLIKELY(f->locals != NULL)) {
     coir__locals_free(rt, f->locals);
     f->locals = NULL;
@@ -320,7 +325,7 @@ void coir__fiber_free(struct coir_fiber *f) {
 }
 
 /* The status is final: wakes who waits for the end. The descriptor is gone, or another's, afterwards. */
-static void complete(struct coir_fiber *f) {
+static void complete(struct coir__worker *w, struct coir_fiber *f) {
   struct coir__waitq *q = &f->exit;
   struct coir__clause *woken = NULL, *next;
   coir__lock(&q->lock);
@@ -332,14 +337,14 @@ static void complete(struct coir_fiber *f) {
     woken = c;
   }
   uint32_t detached = atm_load_rlx(&f->ended) & COIR__DETACHED;
-  /* Release: status and value. Pairs with the acquire in wait_for_end. */
+  /* Release: status and value. Pairs with the acquire in coir_join. */
   atm_store_rel(&f->ended, detached | COIR__ENDED);
   coir__unlock(&q->lock);
   for (; woken; woken = next) {
     next = woken->next;
-    coir__wake(woken->waiter);
+    coir__wake_on(w, woken->waiter);
   }
-  if (detached) coir__fiber_free(f);
+  if (detached) coir__fiber_free(w, f);
 }
 
 /* Ends the calling fiber, whose result is set, and never returns. */
@@ -356,16 +361,16 @@ static void __attribute__((noreturn)) end(void) {
   }
   atm_bump(&w->counts.ended, 1);
   s->fiber = NULL;
-  complete(f);
+  complete(w, f);
   struct coir_fiber *next = pick(w);
   w->prev = NULL;
 #if !defined(COIR_SANITIZED)
   if (next && !next->stack && next->stack_class == s->size_class) {
-    next->stack = s;
-    next->b.worker = (int16_t)w->index;
+    __atomic_store_n(&next->stack, s, __ATOMIC_RELAXED);
+    note_worker(w, next);
     s->fiber = next;
     next->b.flags |= canary;
-    w->current = next;
+    set_current(w, next);
     w->after = COIR__AFTER_NOTHING;
     coir__ctx_restart(s->top, fiber_main, w);
   }
@@ -501,40 +506,42 @@ uint64_t coir__live(struct coir_runtime *rt) {
 
 /* ---- Joining --------------------------------------------------------------------------------------------------- */
 
-/* Waits until the fiber has ended and its descriptor is the caller's alone. */
-static int wait_for_end(struct coir_fiber *f, int64_t deadline) {
-  if (!(atm_load_acq(&f->ended) & COIR__ENDED)) {
-    if (deadline != COIR_NEVER && (deadline <= 0 || deadline <= coir__os_now())) return -ETIMEDOUT;
-    struct coir__wait wait;
-    struct coir__clause clause;
-    coir__wait_begin(&wait, COIR__REASON_JOIN, f->id, deadline);
-    coir__lock(&f->exit.lock);
-    if (atm_load_rlx(&f->ended) & COIR__ENDED) {
-      coir__unlock(&f->exit.lock);
-      coir__wait_abandon(&wait);
-    } else {
-      coir__wait_add(&wait, &clause, &f->exit);
-      coir__unlock(&f->exit.lock);
-      uint32_t code = coir__wait(&wait);
-      if (code < COIR__CODE_CLAUSE) return coir__wait_result(code);
-    }
-  }
-  if (COIR_UNLIKELY(atm_load_acq(&f->exit.lock.held))) { /* complete() is about to let go of it */
-    coir__lock(&f->exit.lock);
+/* Waits until the fiber has ended. */
+static int wait_for_end(struct coir__worker *w, struct coir_fiber *f, int64_t deadline) {
+  if (deadline != COIR_NEVER && (deadline <= 0 || deadline <= coir__os_now())) return -ETIMEDOUT;
+  struct coir__wait wait;
+  struct coir__clause clause;
+  coir__wait_begin_on(w, &wait, COIR__REASON_JOIN, f->id, deadline);
+  coir__lock(&f->exit.lock);
+  if (atm_load_rlx(&f->ended) & COIR__ENDED) {
     coir__unlock(&f->exit.lock);
+    coir__wait_abandon(&wait);
+    return 0;
   }
-  return 0;
+  coir__wait_add(&wait, &clause, &f->exit);
+  coir__unlock(&f->exit.lock);
+  uint32_t code = coir__wait(&wait);
+  return code < COIR__CODE_CLAUSE ? coir__wait_result(code) : 0;
 }
 
 int coir_join(struct coir_fiber *fiber, struct coir_result *out, int64_t deadline) {
-  if (!fiber) return -EINVAL;
-  if (fiber == coir_current()) return -EDEADLK;
-  int rc = wait_for_end(fiber, deadline);
-  if (rc) return rc;
-  if (out)
-    *out = (struct coir_result){.status = fiber->status,
-                                .value = fiber->b.flags & COIR__FIBER_VALUED ? fiber->value : NULL};
-  coir__fiber_free(fiber);
+  struct coir__worker *w = coir__self();
+  if (COIR_UNLIKELY(!fiber)) return -EINVAL;
+  if (COIR_UNLIKELY(w && fiber == w->current)) return -EDEADLK;
+  if (!(atm_load_acq(&fiber->ended) & COIR__ENDED)) {
+    int rc = wait_for_end(w, fiber, deadline);
+    if (rc) return rc;
+    w = coir__self();
+  }
+  if (COIR_UNLIKELY(atm_load_acq(&fiber->exit.lock.held))) { /* complete() is about to let go of it */
+    coir__lock(&fiber->exit.lock);
+    coir__unlock(&fiber->exit.lock);
+  }
+  if (out) {
+    out->status = fiber->status;
+    out->value = fiber->b.flags & COIR__FIBER_VALUED ? fiber->value : NULL;
+  }
+  coir__fiber_free(w, fiber);
   return 0;
 }
 
@@ -544,7 +551,7 @@ void coir_detach(struct coir_fiber *fiber) {
   uint32_t ended = atm_load_rlx(&fiber->ended);
   atm_store_rlx(&fiber->ended, ended | COIR__DETACHED);
   coir__unlock(&fiber->exit.lock);
-  if (ended & COIR__ENDED) coir__fiber_free(fiber);
+  if (ended & COIR__ENDED) coir__fiber_free(coir__self(), fiber);
 }
 
 /* ---- What a fiber knows of itself ------------------------------------------------------------------------------ */
@@ -618,6 +625,7 @@ static void drop(struct coir_runtime *rt, struct coir_fiber *f) {
     empty_queues(rt);
   }
   if (f->stack && f->wait) coir__wait_drop(f->wait);
+  f->wait = NULL;
   struct coir__stack *s = f->stack;
   if (s) {
 #if defined(COIR_TSAN)
@@ -630,7 +638,7 @@ static void drop(struct coir_runtime *rt, struct coir_fiber *f) {
   f->b.flags &= (uint8_t)~COIR__FIBER_DROPPED;
   f->status = -ECANCELED;
   atm_add_sc(&rt->dropped, 1);
-  complete(f);
+  complete(NULL, f);
 }
 
 void coir__fibers_drop(struct coir_runtime *rt) {

@@ -98,17 +98,22 @@ bool coir__timer_cancel(
 int coir__timers_fire(struct coir__timers *ts, int64_t now, struct coir__waiter **wake, int max, int *fired);
 
 /* ---- fiber.c --------------------------------------------------------------------------------------------------- */
+/* The worker that the calling thread carries, if any: be it on a fiber, or on the thread's own stack. */
+static inline struct coir__worker *coir__carried(void) {
+  struct coir__thread *t = coir__thread_peek();
+  return t ? t->worker : NULL;
+}
 /* The worker whose fiber calls; NULL on a plain thread. Ask anew after everything that can suspend. */
 static inline struct coir__worker *coir__self(void) {
-  struct coir__thread *t = coir__thread_peek();
-  struct coir__worker *w = t ? t->worker : NULL;
+  struct coir__worker *w = coir__carried();
   return w && w->current ? w : NULL;
 }
 void coir__switch_prepare_thread(struct coir__thread *t); /* before a thread runs its first fiber */
-void coir__ready(struct coir_fiber *f);                   /* a waiting fiber's wait is over: queue it. Any thread */
+/* A waiting fiber's wait is over: queue it. `w`: the worker that the calling thread carries, or NULL. */
+void coir__ready(struct coir__worker *w, struct coir_fiber *f);
 void coir__switch_away(struct coir__worker *w, enum coir__after after); /* next fiber, or the thread's own stack */
 void coir__run_fiber(struct coir__worker *w, struct coir_fiber *f);     /* from the thread's own stack; returns there */
-void coir__fiber_free(struct coir_fiber *f);                            /* ended, and nobody holds it */
+void coir__fiber_free(struct coir__worker *w, struct coir_fiber *f);    /* ended, and nobody holds it */
 void coir__fibers_drop(struct coir_runtime *rt); /* not running: forgets every fiber that is left */
 uint64_t coir__live(struct coir_runtime *rt);    /* spawned and not ended; 0 is reliable (fiber.c says why) */
 
@@ -130,6 +135,7 @@ uint64_t coir__live(struct coir_runtime *rt);    /* spawned and not ended; 0 is 
  * waiter that was woken otherwise and will unlink it itself. */
 struct coir__wait {
   struct coir__waiter *self;
+  struct coir__worker *worker;  /* coir__self() of the waiter as it began; NULL: a plain thread */
   struct coir__clause *clauses; /* all that were added */
   uint64_t open;
   uint32_t count;
@@ -137,6 +143,9 @@ struct coir__wait {
   struct coir__timer timer;
 };
 void coir__wait_begin(struct coir__wait *wait, enum coir__reason reason, uint64_t object, int64_t deadline);
+/* The same for who knows coir__self() already. */
+void coir__wait_begin_on(struct coir__worker *w, struct coir__wait *wait, enum coir__reason reason, uint64_t object,
+                         int64_t deadline);
 /* Like it, without deadline, and cancellation does not end it: for what must run to its end. */
 void coir__wait_begin_shielded(struct coir__wait *wait, enum coir__reason reason, uint64_t object);
 void coir__wait_add(struct coir__wait *wait, struct coir__clause *c, struct coir__waitq *q); /* q->lock is held */
@@ -155,8 +164,11 @@ static inline bool coir__claim(const struct coir__clause *c) {
   /* Acquire and release: who loses sees nothing; who wins orders its results before the wake. */
   return atm_cas_ar(&c->waiter->word, &open, (open & ~COIR__CODE_MASK) | c->code);
 }
-void coir__wake(struct coir__waiter *w);        /* by the winner of the claim, once */
-void coir__wait_commit(struct coir_fiber *f);   /* it is off its stack now: by the code that runs next */
+void coir__wake(struct coir__waiter *waiter); /* by the winner of the claim, once */
+void coir__wake_on(struct coir__worker *w,
+                   struct coir__waiter *waiter); /* the same; w: what the thread carries, or NULL */
+void coir__wait_commit(struct coir__worker *w,
+                       struct coir_fiber *f);   /* it is off its stack now: by the code that runs next */
 bool coir__cancel_take(struct coir__waiter *w); /* is a cancellation pending? takes it */
 void coir__cancel_always(struct coir_fiber *f); /* every wait that it makes from now on ends with -ECANCELED */
 const char *coir__reason_name(enum coir__reason reason);

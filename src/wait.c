@@ -54,8 +54,9 @@ static struct coir__waiter *deadline_came(struct coir__timer *t) {
   return coir__claim(&t->clause) ? t->clause.waiter : NULL;
 }
 
-static inline void begin(struct coir__wait *wait, enum coir__reason reason, uint64_t object, enum coir__code code) {
-  struct coir__worker *w = coir__self();
+static inline void begin(struct coir__worker *w, struct coir__wait *wait, enum coir__reason reason, uint64_t object,
+                         enum coir__code code) {
+  wait->worker = w;
   if (w) {
     struct coir_fiber *f = w->current;
     wait->self = &f->waiter;
@@ -75,14 +76,19 @@ static inline void begin(struct coir__wait *wait, enum coir__reason reason, uint
   atm_store_rlx(&wait->self->word, wait->open);
 }
 
-void coir__wait_begin(struct coir__wait *wait, enum coir__reason reason, uint64_t object, int64_t deadline) {
-  begin(wait, reason, object, COIR__CODE_OPEN);
+void coir__wait_begin_on(struct coir__worker *w, struct coir__wait *wait, enum coir__reason reason, uint64_t object,
+                         int64_t deadline) {
+  begin(w, wait, reason, object, COIR__CODE_OPEN);
   wait->timer.deadline = deadline;
   wait->timed = deadline != COIR_NEVER;
 }
 
+void coir__wait_begin(struct coir__wait *wait, enum coir__reason reason, uint64_t object, int64_t deadline) {
+  coir__wait_begin_on(coir__self(), wait, reason, object, deadline);
+}
+
 void coir__wait_begin_shielded(struct coir__wait *wait, enum coir__reason reason, uint64_t object) {
-  begin(wait, reason, object, COIR__CODE_SHIELDED);
+  begin(coir__self(), wait, reason, object, COIR__CODE_SHIELDED);
 }
 
 void coir__wait_add(struct coir__wait *wait, struct coir__clause *c, struct coir__waitq *q) {
@@ -148,7 +154,7 @@ static void thread_park(struct coir__wait *wait) {
 }
 
 static void fiber_park(struct coir__wait *wait) {
-  struct coir__worker *w = coir__self();
+  struct coir__worker *w = wait->worker; /* nothing has suspended since it began */
   w->current->wait = wait;
   if (wait->timed) {
     wait->timer.fire = deadline_came;
@@ -202,13 +208,13 @@ void coir__wait_drop(struct coir__wait *wait) {
   unlink_all(wait, COIR__CODE_IDLE);
 }
 
-void coir__wait_commit(struct coir_fiber *f) {
+void coir__wait_commit(struct coir__worker *w, struct coir_fiber *f) {
   uint64_t number = number_of(atm_load_rlx(&f->waiter.word));
   /* Release: all that the fiber did, and its stack pointer. Pairs with the acquire of parked in coir__wake. */
   atm_store_rel(&f->waiter.parked, number);
   coir__fence_light(); /* pairs with the heavy fence in coir__wake */
   if (COIR_LIKELY(atm_load_acq(&f->waiter.note) != number)) return;
-  if (atm_cas_ar(&f->waiter.note, &number, 0)) coir__ready(f);
+  if (atm_cas_ar(&f->waiter.note, &number, 0)) coir__ready(w, f);
 }
 
 static void wake_thread(struct coir__thread *t, uint64_t number) {
@@ -219,7 +225,7 @@ static void wake_thread(struct coir__thread *t, uint64_t number) {
   coir__os_futex_wake(&t->futex, 1);
 }
 
-void coir__wake(struct coir__waiter *waiter) {
+void coir__wake_on(struct coir__worker *w, struct coir__waiter *waiter) {
   uint64_t number = number_of(atm_load_rlx(&waiter->word));
   if (COIR_UNLIKELY(waiter->is_thread)) {
     wake_thread(coir__waiter_thread(waiter), number);
@@ -227,7 +233,7 @@ void coir__wake(struct coir__waiter *waiter) {
   }
   struct coir_fiber *f = coir__waiter_fiber(waiter);
   if (COIR_LIKELY(atm_load_acq(&waiter->parked) == number)) {
-    coir__ready(f);
+    coir__ready(w, f);
     return;
   }
   /* It is still on its stack, or was a moment ago. Once the note is there its committer may queue it, it may end, and
@@ -238,9 +244,11 @@ void coir__wake(struct coir__waiter *waiter) {
   atm_store_rel(&waiter->note, number);
   coir__fence_heavy();
   uint64_t note = number;
-  if (atm_load_acq(&waiter->parked) == number && atm_cas_ar(&waiter->note, &note, 0)) coir__ready(f);
+  if (atm_load_acq(&waiter->parked) == number && atm_cas_ar(&waiter->note, &note, 0)) coir__ready(w, f);
   atm_sub_rel(&rt->visitors, 1); /* pairs with the acquire in release() (runtime.c) */
 }
+
+void coir__wake(struct coir__waiter *waiter) { coir__wake_on(coir__carried(), waiter); }
 
 /* Delivers what `bit` asks for to the wait in progress, if there is one. See the head of this file. */
 static void cancel(struct coir__waiter *waiter, uint32_t bit) {

@@ -54,7 +54,7 @@ static void fire_timers(struct coir__worker *w, int64_t now) {
   int n, fired;
   do {
     n = coir__timers_fire(&w->timers, now, wake, WAKE_BATCH, &fired);
-    for (int i = 0; i < n; i++) coir__wake(wake[i]);
+    for (int i = 0; i < n; i++) coir__wake_on(w, wake[i]);
     atm_bump(&w->counts.timers_fired, (uint64_t)fired);
   } while (fired == WAKE_BATCH);
 }

@@ -27,11 +27,13 @@ need_test() {
   need libcmocka-dev 'the test programs are written with cmocka' has_header cmocka.h
   need pkg-config 'a test uses the installed library through it' has_command pkg-config
   need g++ 'a test uses the headers from C++' has_command "${CXX:-c++}"
+  need python3 'tests of the HTTP server and of the documentation' has_command python3
+  need binutils 'a test disassembles the library' has_command objdump
+  need libhttp-parser-dev 'the HTTP server parses with it' has_header http_parser.h
 }
 
 need_http() {
-  has_header llhttp.h ||
-    need 'libhttp-parser-dev|libllhttp-dev' 'the HTTP server parses with it' has_header http_parser.h
+  need libhttp-parser-dev 'the HTTP server parses with it' has_header http_parser.h
   need wrk 'the load for the HTTP server' has_command wrk
   need strace 'counts system calls' has_command strace
 }
