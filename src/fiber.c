@@ -126,22 +126,14 @@ static inline struct coir_fiber *pick(struct coir__worker *w) {
   return f;
 }
 
-/* Relaxed: only coir_runtime_list looks from outside. */
-static inline void set_current(struct coir__worker *w, struct coir_fiber *f) {
-  __atomic_store_n(&w->current, f, __ATOMIC_RELAXED);
-}
-static inline void note_worker(const struct coir__worker *w, struct coir_fiber *f) {
-  __atomic_store_n(&f->b.worker, (int16_t)w->index, __ATOMIC_RELAXED);
-}
-
 /* Binds a stack to a new fiber. False: memory is short. */
 static inline bool bind_stack(struct coir__worker *w, struct coir_fiber *f) {
   struct coir__stack *s = w->spare;
   if (COIR_LIKELY(s && f->stack_class == s->size_class)) w->spare = NULL;
   else s = coir__stack_take(w, (int)f->stack_class);
   if (COIR_UNLIKELY(!s)) return false;
-  __atomic_store_n(&f->stack, s, __ATOMIC_RELAXED); /* coir_runtime_list may look */
-  note_worker(w, f);
+  atm_show(&f->stack, s);
+  atm_show(&f->b.worker, (int16_t)w->index);
   s->fiber = f;
   if (!s->is_guarded) f->b.flags |= COIR__FIBER_CANARY;
 #if defined(COIR_TSAN)
@@ -152,20 +144,21 @@ static inline bool bind_stack(struct coir__worker *w, struct coir_fiber *f) {
 
 /* Leaves the calling stack, whose context goes to *save, for `f`, or for the thread's own stack when it is NULL.
  * Returns the worker on which the caller goes on. */
-static inline struct coir__worker *go(struct coir__worker *w, void **save, struct coir_fiber *f, bool dying) {
+static inline __attribute__((always_inline)) struct coir__worker *go(struct coir__worker *w, void **save,
+                                                                     struct coir_fiber *f, bool dying) {
   void *fake = NULL;
   (void)fake, (void)dying;
   if (COIR_LIKELY(f && f->sp)) {
-    set_current(w, f);
+    atm_show(&w->current, f);
     ANNOUNCE(w, f, dying, &fake);
     w = coir__ctx_switch(save, f->sp, w);
   } else if (f && bind_stack(w, f)) {
-    set_current(w, f);
+    atm_show(&w->current, f);
     ANNOUNCE(w, f, dying, &fake);
     w = coir__ctx_start(save, f->stack->top, fiber_main, w);
   } else {
     if (f) requeue(w, f);
-    set_current(w, NULL);
+    atm_show(&w->current, NULL);
     ANNOUNCE(w, NULL, dying, &fake);
     w = coir__ctx_switch(save, w->thread->idle_sp, w);
   }
@@ -177,7 +170,7 @@ static inline struct coir__worker *go(struct coir__worker *w, void **save, struc
 static inline void suspend(struct coir__worker *w, struct coir_fiber *next, enum coir__after after) {
   struct coir_fiber *self = w->current;
   if (COIR_UNLIKELY(self->b.flags & COIR__FIBER_CANARY)) coir__stack_check(self->stack, __builtin_frame_address(0));
-  note_worker(w, self);
+  atm_show(&self->b.worker, (int16_t)w->index);
   self->err = *w->errno_location;
   w->prev = self;
   w->after = after;
@@ -229,7 +222,7 @@ int coir_yield(void) {
   self->err = *w->errno_location;
   w->prev = self;
   w->after = COIR__AFTER_YIELD;
-  set_current(w, next);
+  atm_show(&w->current, next);
   w = coir__ctx_switch(&self->sp, next->sp, w);
   bool usual =
       w->after == COIR__AFTER_YIELD && !(w->prev->b.flags & COIR__FIBER_SLOW) && coir__runq_try_push(w, w->prev);
@@ -251,7 +244,7 @@ void coir__run_fiber(struct coir__worker *w, struct coir_fiber *f) {
     return;
   }
   atm_bump(&w->counts.switches, 1);
-  set_current(w, f);
+  atm_show(&w->current, f);
   ANNOUNCE(w, f, false, &fake);
   if (f->sp) w = coir__ctx_switch(&t->idle_sp, f->sp, w);
   else w = coir__ctx_start(&t->idle_sp, f->stack->top, fiber_main, w);
@@ -347,8 +340,9 @@ static void complete(struct coir__worker *w, struct coir_fiber *f) {
   if (detached) coir__fiber_free(w, f);
 }
 
-/* Ends the calling fiber, whose result is set, and never returns. */
-static void __attribute__((noreturn)) end(void) {
+/* Ends the calling fiber, whose result is set, and never returns. Inlined, because a call that does not return leaves
+ * the processor's prediction of returns one off for whoever runs next. */
+static inline void __attribute__((always_inline, noreturn)) end(void) {
   struct coir__worker *w = coir__self();
   COIR_CHECK(w, "a fiber ends where it ran: the child of a fork must call exec or _exit");
   struct coir_fiber *f = w->current;
@@ -366,11 +360,11 @@ static void __attribute__((noreturn)) end(void) {
   w->prev = NULL;
 #if !defined(COIR_SANITIZED)
   if (next && !next->stack && next->stack_class == s->size_class) {
-    __atomic_store_n(&next->stack, s, __ATOMIC_RELAXED);
-    note_worker(w, next);
+    atm_show(&next->stack, s);
+    atm_show(&next->b.worker, (int16_t)w->index);
     s->fiber = next;
     next->b.flags |= canary;
-    set_current(w, next);
+    atm_show(&w->current, next);
     w->after = COIR__AFTER_NOTHING;
     coir__ctx_restart(s->top, fiber_main, w);
   }
