@@ -143,7 +143,7 @@ static inline bool bind_stack(struct coir__worker *w, struct coir_fiber *f) {
 }
 
 /* Leaves the calling stack, whose context goes to *save, for `f`, or for the thread's own stack when it is NULL.
- * Returns the worker on which the caller goes on. */
+ * Returns the worker on which the caller goes on. Inlined, as end() is: a dying fiber must not leave by a call. */
 static inline __attribute__((always_inline)) struct coir__worker *go(struct coir__worker *w, void **save,
                                                                      struct coir_fiber *f, bool dying) {
   void *fake = NULL;

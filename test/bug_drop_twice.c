@@ -1,6 +1,6 @@
-/* A fiber that was abandoned in the midst of a wait left the address of that wait in its descriptor. When the next fiber with
- * this descriptor was abandoned too, but while it was merely ready, the runtime looked into a frame that was gone, and
- * crashed or hung. */
+/* A fiber that was abandoned in the midst of a wait left the address of that wait in its descriptor. When the next
+ * fiber with this descriptor was abandoned too, but while it was merely ready, the runtime looked into a frame that
+ * was gone, and crashed or hung. */
 #include "harness.h"
 
 static _Atomic(int) started;

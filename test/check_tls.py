@@ -11,17 +11,17 @@ compiler made of that:
   x86-64   each use of %fs is an access through the offset of coir__tls that the instruction before loaded, or the stack
            protector's word (%fs:0x28); the thread pointer itself (%fs:0x0) is never read
   aarch64  each read of tpidr_el0 is the first instruction of the sequence
-  both     __errno_location, pthread_self and __tls_get_addr are called by the functions named below only
+  both     a function that calls __errno_location, pthread_self or __tls_get_addr, whose results compilers keep, can reach no
+           switch: neither by what it calls, as far as that lies in the archive, nor through a pointer
 
 Exits with 77 where it knows nothing of the machine."""
 import re
 import subprocess
 import sys
 
-# Never inlined, and no switch happens inside.
-ERRNO_HOMES = {'errno_get', 'errno_set', 'record_take', 'coir__thread_get'}
-SELF_HOMES = {'coir__os_stack_bounds', 'thread_main'}
-ADDRESS_CALLS = {'__errno_location': ERRNO_HOMES, 'pthread_self': SELF_HOMES, '__tls_get_addr': set()}
+ADDRESS_CALLS = {'__errno_location', 'pthread_self', '__tls_get_addr'}
+OWN_STACK = {'thread_main'}  # runs on a thread's own stack, which stays with its thread
+SWITCHES = {'coir__ctx_swap', 'coir__ctx_launch', 'coir__ctx_restart', 'swapcontext', 'setcontext'}
 
 
 def instructions(objdump, archive):
@@ -42,7 +42,7 @@ def instructions(objdump, archive):
             if code:
                 code[-1][1].append(match[1])
         elif match := re.match(r'\s+[0-9a-f]+:\s+(.+?)\s*$', line):
-            code.append((match[1], []))
+            code.append((re.sub(r'^((data16|notrack|bnd|rex\S*)\s+)+', '', match[1]), []))
     if function:
         yield member, function, code
 
@@ -56,7 +56,7 @@ def x86_64(code):
         before, relocations = code[i - 1] if i else ('', [])
         loaded = re.match(r'mov\s+0x0\(%rip\),(%r\w+)', before)
         offset = any('GOTTPOFF' in r and 'coir__tls' in r for r in relocations)
-        if loaded and offset and '%fs:(' + loaded[1] + ')' in text:
+        if loaded and offset and re.search(r'%fs:(0x0)?\(' + loaded[1] + r'\)', text):
             good += 1
         elif re.match(r'\w+\s+.*%fs:0x0\b.*', text) and any('TPOFF' in r and 'coir__tls' in r for r in code[i][1]):
             good += 1  # local-exec, in a program: the access in one instruction
@@ -85,6 +85,32 @@ def is_leaf(code):
     return not any(re.match(r'(call|bl|blr|b\s+coir__ctx|jmp\s+.*coir__ctx)\b', t) for t, _ in code)
 
 
+def targets(function, code):
+    """What a function calls or jumps to; '*' is a pointer."""
+    found = set()
+    for text, relocations in code:
+        if not re.match(r'(call|jmp|blr?|br|b)\b', text):
+            continue
+        if match := re.search(r'<([^>+]+)(\+0x[0-9a-f]+)?>', text):
+            if match[1] != function:
+                found.add(match[1])
+        elif re.match(r'(call|jmp)\s+\*|(blr|br)\s', text):
+            if not relocations:
+                found.add('*')
+        for relocation in relocations:
+            name = relocation.split()[1]
+            found.add(re.sub(r'[-+]0x[0-9a-f]+$', '', name))
+    return found
+
+
+def reaching_switch(graph):
+    """The functions that can reach a switch."""
+    reach = {f for f, called in graph.items() if '*' in called or called & SWITCHES}
+    while more := {f for f, called in graph.items() if f not in reach and called & reach}:
+        reach |= more
+    return reach
+
+
 def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
@@ -94,9 +120,11 @@ def main():
     if not check:
         print('check_tls: not for this machine')
         sys.exit(77)
-    faults = reads = functions = 0
-    for member, function, code in instructions(objdump, archive):
-        functions += 1
+    faults = reads = 0
+    functions = list(instructions(objdump, archive))
+    graph = {}
+    for member, function, code in functions:
+        graph.setdefault(function, set()).update(targets(function, code))
         checks = check(code)
         try:
             while True:
@@ -105,13 +133,15 @@ def main():
                 print(f'{member}: {function}: {why}: {code[i][0]}')
         except StopIteration as end:
             reads += end.value
-        plain = re.sub(r'\.(part|constprop|isra|cold)\.?\d*', '', function)
-        for text, relocations in code:
-            for name, homes in ADDRESS_CALLS.items():
-                if any(re.search(r'\b' + name + r'\b', r) for r in relocations) and plain not in homes:
-                    faults += 1
-                    print(f'{member}: {function}: calls {name}: {text}')
-    print(f'check_tls: {functions} functions, {reads} reads of the thread-local, {faults} faults')
+    reach = reaching_switch(graph)
+    for function in sorted(reach - OWN_STACK):
+        for name in graph[function] & ADDRESS_CALLS:
+            faults += 1
+            print(f'{function}: calls {name}, and can reach a switch')
+    if not reach & {'coir_yield', 'coir_sleep', 'coir_sleep_until'}:
+        faults += 1
+        print('check_tls: does not even see that a sleep can switch')
+    print(f'check_tls: {len(functions)} functions, {reads} reads of the thread-local, {faults} faults')
     if not reads:
         print('check_tls: found none of the reads that must be there')
     sys.exit(1 if faults or not reads else 0)

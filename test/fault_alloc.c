@@ -1,5 +1,5 @@
-/* The n-th allocation fails, for n = 1, 2, ... until a whole life of a runtime passes untouched. Each failure is told by a
- * clear code or survived; nothing leaks, nothing hangs. */
+/* The n-th allocation fails, for n = 1, 2, ... until a whole life of a runtime passes untouched. Each failure is
+ * told by a clear code or survived; nothing leaks, nothing hangs. */
 #include "harness.h"
 
 static _Atomic(long) blocks, bytes_out;
@@ -65,7 +65,8 @@ static int burst(void *arg) {
 
 /* Returns true when it was left in peace. */
 static bool one_life(int n, int pollers) {
-  struct coir_config config = {.size = sizeof config, .workers = 2, .pollers = pollers, .alloc = hook_alloc, .free = hook_free};
+  struct coir_config config = {
+      .size = sizeof config, .workers = 2, .pollers = pollers, .alloc = hook_alloc, .free = hook_free};
   struct coir_runtime *rt = NULL;
   ran = failed = 0;
   countdown = n;

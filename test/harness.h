@@ -36,46 +36,46 @@
 #define IS_SANITIZED 0
 #endif
 
-#define CHECK(x) \
-  do { \
-    if (!(x)) { \
+#define CHECK(x)                                                        \
+  do {                                                                  \
+    if (!(x)) {                                                         \
       fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #x); \
-      abort(); \
-    } \
+      abort();                                                          \
+    }                                                                   \
   } while (0)
 
-#define CHECK_EQ(a, b) \
-  do { \
-    long long check_a = (long long)(a), check_b = (long long)(b); \
-    if (check_a != check_b) { \
+#define CHECK_EQ(a, b)                                                                                     \
+  do {                                                                                                     \
+    long long check_a = (long long)(a), check_b = (long long)(b);                                          \
+    if (check_a != check_b) {                                                                              \
       fprintf(stderr, "%s:%d: %s is %lld, not %s = %lld\n", __FILE__, __LINE__, #a, check_a, #b, check_b); \
-      abort(); \
-    } \
+      abort();                                                                                             \
+    }                                                                                                      \
   } while (0)
 
 /* Waits, on a fiber or a thread, until the condition holds; gives up, and aborts, after 20 s. */
-#define WAIT_FOR(condition) \
-  do { \
-    int64_t wait_end = coir_after(COIR_SEC(20)); \
-    while (!(condition)) { \
-      if (coir_now() > wait_end) { \
+#define WAIT_FOR(condition)                                                         \
+  do {                                                                              \
+    int64_t wait_end = coir_after(COIR_SEC(20));                                    \
+    while (!(condition)) {                                                          \
+      if (coir_now() > wait_end) {                                                  \
         fprintf(stderr, "%s:%d: never true: %s\n", __FILE__, __LINE__, #condition); \
-        abort(); \
-      } \
-      (void)coir_sleep(COIR_US(100)); \
-    } \
+        abort();                                                                    \
+      }                                                                             \
+      (void)coir_sleep(COIR_US(100));                                               \
+    }                                                                               \
   } while (0)
 
 /* Computes, without giving way, until the condition holds. */
-#define SPIN_UNTIL(condition) \
-  do { \
-    int64_t spin_end = coir_now() + COIR_SEC(20); \
-    while (!(condition)) { \
-      if (coir_now() > spin_end) { \
+#define SPIN_UNTIL(condition)                                                       \
+  do {                                                                              \
+    int64_t spin_end = coir_now() + COIR_SEC(20);                                   \
+    while (!(condition)) {                                                          \
+      if (coir_now() > spin_end) {                                                  \
         fprintf(stderr, "%s:%d: never true: %s\n", __FILE__, __LINE__, #condition); \
-        abort(); \
-      } \
-    } \
+        abort();                                                                    \
+      }                                                                             \
+    }                                                                               \
   } while (0)
 
 static inline uint64_t rng_next(uint64_t *state) {

@@ -2,9 +2,9 @@
  *
  * usage: stress_core [seed] [seconds]
  *
- * Runtime a is run by the main thread, runtime b serves in the background, short-lived ones come and go. Fibers of a and b,
- * and plain threads, spawn nodes in both, and join, detach or cancel them. A node is freed by the later of its fiber and
- * whoever made it; each of the two checks what the other must have done. */
+ * Runtime a is run by the main thread, runtime b serves in the background, short-lived ones come and go. Fibers of a
+ * and b, and plain threads, spawn nodes in both, and join, detach or cancel them. A node is freed by the later of
+ * its fiber and whoever made it; each of the two checks what the other must have done. */
 #include "harness.h"
 
 static struct coir_runtime *runtimes[2];

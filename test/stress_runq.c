@@ -2,9 +2,9 @@
  *
  * usage: stress_runq [rounds] [seed]
  *
- * One thread plays the owner and pushes into next slot, ring and deque, in bursts that make them grow, and pops; three others
- * steal from it and from each other. The fibers are descriptors that never run. COIR_NO_MEMBARRIER=1 tests the fences'
- * fallback. */
+ * One thread plays the owner and pushes into next slot, ring and deque, in bursts that make them grow, and pops;
+ * three others steal from it and from each other. The fibers are descriptors that never run. COIR_NO_MEMBARRIER=1
+ * tests the fences' fallback. */
 #include "harness.h"
 #include "runq.h"
 

@@ -1,9 +1,9 @@
 /* Three parties end the same wait within nanoseconds: the fiber that is joined, the deadline, and a cancellation.
  *
- * usage: stress_wait [rounds] [seed]
+ * usage: stress_wait [seed] [seconds]
  *
- * In each round exactly one of them wins, none is lost, none comes twice. The frame in which the wait lay is overwritten as
- * soon as the call returns, so that a party that comes late finds garbage there. */
+ * In each round exactly one of them wins, none is lost, none comes twice. The frame in which the wait lay is
+ * overwritten as soon as the call returns, so that a party that comes late finds garbage there. */
 #include "harness.h"
 
 #include <sched.h>
@@ -74,16 +74,15 @@ static void finish(struct coir_fiber *f, int64_t deadline, struct tally *t) {
   }
 }
 
-struct task {
-  uint64_t rounds, seed;
-};
+static uint64_t seed;
+static int64_t until;
 
 static int fiber_rounds(void *arg) {
-  struct task *task = arg;
-  uint64_t rng = rng_seed(task->seed);
+  (void)arg;
+  uint64_t rng = rng_seed(seed), i = 0;
   struct tally t = {0};
   atomic_store(&victim, coir_current());
-  for (uint64_t i = 0; i < task->rounds; i++) {
+  for (; coir_now() < until; i++) {
     int64_t base = coir_now() + 2000, end = base + (int64_t)(rng_next(&rng) % 2000);
     int64_t deadline = base + (int64_t)(rng_next(&rng) % 2000);
     bool cancels = rng_next(&rng) % 4 != 0;
@@ -99,40 +98,42 @@ static int fiber_rounds(void *arg) {
     CHECK_EQ(t.cancelled, sent);
     if (i % 16 == 0) CHECK_EQ(coir_sleep(0), 0); /* and no second time */
   }
-  CHECK_EQ(t.joined, task->rounds);
+  CHECK_EQ(t.joined, i);
   fprintf(stderr, "fiber: %llu rounds, %llu deadlines, %llu cancellations\n", (unsigned long long)t.joined,
           (unsigned long long)t.timed_out, (unsigned long long)t.cancelled);
   return 0;
 }
 
 /* The same with a plain thread that joins; nobody can cancel it. */
-static void thread_rounds(struct coir_runtime *rt, uint64_t rounds, uint64_t seed) {
-  uint64_t rng = rng_seed(seed);
+static void thread_rounds(struct coir_runtime *rt) {
+  uint64_t rng = rng_seed(seed), i = 0;
   struct tally t = {0};
-  for (uint64_t i = 0; i < rounds; i++) {
+  for (; coir_now() < until; i++) {
     int64_t end = coir_now() + 2000 + (int64_t)(rng_next(&rng) % 60000);
     struct coir_fiber *f;
     CHECK_EQ(coir_runtime_spawn(rt, rng_next(&rng) % 2 ? ends_at : sleeps_until, &end, NULL, &f), 0);
     finish(f, end + (int64_t)(rng_next(&rng) % 20000) - 5000, &t);
   }
-  CHECK_EQ(t.joined, rounds);
+  CHECK_EQ(t.joined, i);
   CHECK_EQ(t.cancelled, 0);
-  fprintf(stderr, "thread: %llu rounds, %llu deadlines\n", (unsigned long long)t.joined, (unsigned long long)t.timed_out);
+  fprintf(stderr, "thread: %llu rounds, %llu deadlines\n", (unsigned long long)t.joined,
+          (unsigned long long)t.timed_out);
 }
 
 int main(int argc, char **argv) {
-  uint64_t rounds_wanted = argc > 1 ? strtoull(argv[1], NULL, 0) : (uint64_t)rounds(100000);
-  uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 0) : (uint64_t)time(NULL) * 1000 + (uint64_t)getpid();
-  fprintf(stderr, "stress_wait %llu %llu\n", (unsigned long long)rounds_wanted, (unsigned long long)seed);
-  struct task task = {rounds_wanted, seed};
+  seed = argc > 1 ? strtoull(argv[1], NULL, 0) : (uint64_t)time(NULL) * 1000 + (uint64_t)getpid();
+  int64_t ns = (int64_t)((argc > 2 ? strtod(argv[2], NULL) : 2) * 1e9);
+  fprintf(stderr, "stress_wait %llu %g\n", (unsigned long long)seed, (double)ns / 1e9);
+  until = coir_after(ns / 4 * 3);
   pthread_t thread;
   CHECK_EQ(pthread_create(&thread, NULL, canceller, NULL), 0);
-  CHECK_EQ(run(fiber_rounds, &task), 0);
+  CHECK_EQ(run(fiber_rounds, NULL), 0);
   atomic_store(&over, 1);
   pthread_join(thread, NULL);
+  until = coir_after(ns / 4);
   struct coir_runtime *rt = make_runtime((struct coir_config){0});
   CHECK_EQ(coir_runtime_start(rt), 0);
-  thread_rounds(rt, rounds_wanted / 20, seed);
+  thread_rounds(rt);
   CHECK_EQ(coir_runtime_stop(rt, COIR_STOP_DRAIN, COIR_NEVER), 0);
   CHECK_EQ(coir_runtime_destroy(rt), 0);
   return 0;

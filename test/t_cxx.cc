@@ -14,12 +14,12 @@
 
 namespace {
 
-#define CHECK(x) \
-  do { \
-    if (!(x)) { \
+#define CHECK(x)                                                             \
+  do {                                                                       \
+    if (!(x)) {                                                              \
       std::fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #x); \
-      std::abort(); \
-    } \
+      std::abort();                                                          \
+    }                                                                        \
   } while (0)
 
 int destroyed;

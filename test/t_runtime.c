@@ -436,7 +436,7 @@ static void bad_configurations(void **state) {
       {.size = 1},
       {.workers = -1},
       {.guard = (enum coir_guard)99},
-      {.guard = (enum coir_guard)-1},
+      {.guard = (enum coir_guard) - 1},
       {.alloc = (void *(*)(size_t, void *))(uintptr_t)count},
       {.free = (void (*)(void *, size_t, void *))(uintptr_t)count},
   };
@@ -455,7 +455,8 @@ static void values_are_brought_into_range(void **state) {
   (void)state;
   CHECK_EQ(workers_of((struct coir_config){.workers = 1000}), 64);
   CHECK_EQ(workers_of((struct coir_config){.workers = 3}), 3);
-  struct coir_tuning t = tuning_of((struct coir_config){.steal = COIR_OFF, .affinity = COIR_ON, .rebalance_threshold = 7});
+  struct coir_tuning t =
+      tuning_of((struct coir_config){.steal = COIR_OFF, .affinity = COIR_ON, .rebalance_threshold = 7});
   CHECK(!t.steal && t.affinity == 1 && t.rebalance_threshold == 7 && !t.rebalance);
   t = tuning_of((struct coir_config){0});
   CHECK(t.steal == 1 && t.steal_min_live == 0 && t.steal_min_victim == 1 && t.affinity == 0);
@@ -634,7 +635,8 @@ static int of_every_priority(void *arg) {
   (void)arg;
   struct coir_fiber *f[60];
   for (int i = 0; i < 60; i++)
-    f[i] = spawn_with((struct coir_attr){.priority = (enum coir_priority)(i % 3 - 1)}, i % 2 ? yields : naps, (void *)5);
+    f[i] =
+        spawn_with((struct coir_attr){.priority = (enum coir_priority)(i % 3 - 1)}, i % 2 ? yields : naps, (void *)5);
   for (int i = 0; i < 60; i++) join(f[i]);
   return 0;
 }
@@ -693,7 +695,8 @@ static void the_list_shows_what_they_wait_for(void **state) {
 static int churn(void *stop) {
   while (!atomic_load((_Atomic(int) *)stop)) {
     struct coir_fiber *f[16];
-    for (int i = 0; i < 16; i++) f[i] = spawn_with((struct coir_attr){.name = "child"}, i % 2 ? yields : naps, (void *)3);
+    for (int i = 0; i < 16; i++)
+      f[i] = spawn_with((struct coir_attr){.name = "child"}, i % 2 ? yields : naps, (void *)3);
     coir_set_name("churning");
     for (int i = 0; i < 16; i++) join(f[i]);
     coir_set_name(NULL);
@@ -749,7 +752,8 @@ static void hook_free(void *memory, size_t bytes, void *arg) {
 
 static int uses_memory(void *key) {
   struct coir_fiber *f[600];
-  for (int i = 0; i < 600; i++) f[i] = spawn_with((struct coir_attr){.order = (enum coir_order)(i % 2)}, yields, (void *)3);
+  for (int i = 0; i < 600; i++)
+    f[i] = spawn_with((struct coir_attr){.order = (enum coir_order)(i % 2)}, yields, (void *)3);
   for (int i = 0; i < 600; i++) join(f[i]);
   CHECK_EQ(coir_local_set(*(int *)key, key), 0);
   for (int i = 0; i < 10; i++) CHECK_EQ(coir_go(sleep_for_ever, NULL), 0);
@@ -759,8 +763,8 @@ static int uses_memory(void *key) {
 static void the_allocator_hook_balances(void **state) {
   (void)state;
   for (int pollers = 0; pollers < 2; pollers++) {
-    struct coir_runtime *rt = make_runtime((struct coir_config){
-        .pollers = pollers, .alloc = hook_alloc, .free = hook_free, .alloc_arg = &blocks});
+    struct coir_runtime *rt = make_runtime(
+        (struct coir_config){.pollers = pollers, .alloc = hook_alloc, .free = hook_free, .alloc_arg = &blocks});
     CHECK(atomic_load(&blocks) > 0);
     int key = coir_key_create(NULL);
     CHECK_EQ(coir_runtime_start(rt), 0);
@@ -813,7 +817,7 @@ static void a_forked_child_begins_anew(void **state) {
   CHECK_EQ(forks(NULL), 0); /* from a plain thread */
   struct coir_fiber *f;
   CHECK_EQ(coir_runtime_spawn(inherited, forks, NULL, NULL, &f), 0);
-  CHECK_EQ(join(f), 0); /* from a fiber */
+  CHECK_EQ(join(f), 0);                                            /* from a fiber */
   CHECK_EQ(coir_runtime_stop(inherited, COIR_STOP_ABANDON, 0), 0); /* the parent goes on */
   CHECK_EQ(coir_runtime_destroy(inherited), 0);
 }

@@ -22,7 +22,7 @@ static void spin_for(int64_t ns) {
   while (coir_now() < until) {}
 }
 
-/* ---- Order ---------------------------------------------------------------------------------------------------------- */
+/* ---- Order ------------------------------------------------------------------------------------------------------- */
 
 static int notes_thrice(void *arg) {
   for (int i = 0; i < 3; i++) {
@@ -52,7 +52,8 @@ static int lifo(void *arg) {
   (void)arg;
   order_count = 0;
   struct coir_fiber *f[10];
-  for (int i = 0; i < 10; i++) f[i] = spawn_with((struct coir_attr){.order = COIR_ORDER_LIFO}, note, (void *)(intptr_t)i);
+  for (int i = 0; i < 10; i++)
+    f[i] = spawn_with((struct coir_attr){.order = COIR_ORDER_LIFO}, note, (void *)(intptr_t)i);
   for (int i = 0; i < 10; i++) join(f[i]);
   for (int i = 0; i < 10; i++) CHECK_EQ(order[i], 9 - i);
   return 0;
@@ -80,14 +81,15 @@ static void two_yielders_alternate(void **state) {
   for (int i = 0; i < 50; i++) run_with((struct coir_config){.steal_min_live = 4}, alternates, NULL);
 }
 
-/* ---- Priorities ----------------------------------------------------------------------------------------------------- */
+/* ---- Priorities -------------------------------------------------------------------------------------------------- */
 
 static int by_priority(void *arg) {
   (void)arg;
   order_count = 0;
   struct coir_fiber *f[30];
   for (int i = 0; i < 30; i++)
-    f[i] = spawn_with((struct coir_attr){.priority = (enum coir_priority)(i / 10 - 1)}, note, (void *)(intptr_t)(i / 10));
+    f[i] =
+        spawn_with((struct coir_attr){.priority = (enum coir_priority)(i / 10 - 1)}, note, (void *)(intptr_t)(i / 10));
   for (int i = 0; i < 30; i++) join(f[i]);
   int inversions = 0;
   for (int i = 0; i < 30; i++)
@@ -147,8 +149,7 @@ static void nobody_starves(void **state) {
   (void)state;
   static const int64_t slices[] = {0, COIR_US(30), COIR_US(60), COIR_US(200)};
   struct coir_attr kinds[] = {
-      {.priority = COIR_PRIORITY_LOW}, {0},
-      {.priority = COIR_PRIORITY_HIGH}, {.pinned = true},
+      {.priority = COIR_PRIORITY_LOW}, {0}, {.priority = COIR_PRIORITY_HIGH}, {.pinned = true},
       {.order = COIR_ORDER_LIFO},
   };
   enum { KINDS = sizeof kinds / sizeof *kinds, SLICES = sizeof slices / sizeof *slices };
@@ -213,7 +214,7 @@ static void the_next_slot_is_bounded(void **state) {
   run_with((struct coir_config){.workers = 1}, ping_pong, NULL);
 }
 
-/* ---- Binding -------------------------------------------------------------------------------------------------------- */
+/* ---- Binding ----------------------------------------------------------------------------------------------------- */
 
 static int stays(void *arg) {
   int home = coir_worker_index();
@@ -252,7 +253,8 @@ static void bound_fibers_stay(void **state) {
   run(binds, NULL);
   run_with((struct coir_config){.migrate = COIR_ON}, binds, NULL);
   run_with((struct coir_config){.affinity = COIR_ON}, binds, NULL);
-  run_with((struct coir_config){.rebalance = COIR_ON, .rebalance_threshold = 1, .rebalance_interval_ms = 1}, binds, NULL);
+  run_with((struct coir_config){.rebalance = COIR_ON, .rebalance_threshold = 1, .rebalance_interval_ms = 1}, binds,
+           NULL);
   run_with((struct coir_config){.guard = COIR_GUARD_CANARY}, binds, NULL);
 }
 
@@ -302,7 +304,7 @@ static void the_inbox_keeps_the_order_of_each_sender(void **state) {
   CHECK_EQ(coir_runtime_destroy(the_runtime), 0);
 }
 
-/* ---- Stealing ------------------------------------------------------------------------------------------------------- */
+/* ---- Stealing ---------------------------------------------------------------------------------------------------- */
 
 static _Atomic(uint64_t) ran_on; /* a bit for each worker */
 static _Atomic(int) done;
@@ -319,7 +321,8 @@ static int hog(void *arg) {
   int n = (int)(intptr_t)arg;
   atomic_store(&ran_on, 0);
   atomic_store(&done, 0);
-  for (int i = 0; i < n; i++) CHECK_EQ(coir_spawn(marks_worker, NULL, &(struct coir_attr){.order = (enum coir_order)(i % 2)}, NULL), 0);
+  for (int i = 0; i < n; i++)
+    CHECK_EQ(coir_spawn(marks_worker, NULL, &(struct coir_attr){.order = (enum coir_order)(i % 2)}, NULL), 0);
   SPIN_UNTIL(atomic_load(&done) == n);
   CHECK(!(atomic_load(&ran_on) & UINT64_C(1) << coir_worker_index()));
   CHECK(stats_now().steals >= (uint64_t)n - 1);
@@ -418,24 +421,7 @@ static void stealing_can_be_switched_on(void **state) {
   run_with((struct coir_config){.workers = 3, .steal = COIR_OFF}, switches_stealing_on, NULL);
 }
 
-/* With a threshold of two or more the oldest of a queue is its owner's. */
-static int oldest_stays(void *arg) {
-  (void)arg;
-  atomic_store(&done, 0);
-  order_count = 0;
-  for (int i = 0; i < 10; i++) CHECK_EQ(coir_go(note, (void *)(intptr_t)i), 0);
-  spin_for(COIR_MS(20));
-  int n = atomic_load(&order_count);
-  for (int i = 0; i < n; i++) CHECK(order[i] != 0);
-  return 0;
-}
-
-static void the_oldest_stays_behind(void **state) {
-  (void)state;
-  run_with((struct coir_config){.workers = 3, .steal_min_victim = 2}, oldest_stays, NULL);
-}
-
-/* ---- Rebalancing ---------------------------------------------------------------------------------------------------- */
+/* ---- Rebalancing ------------------------------------------------------------------------------------------------- */
 
 static int yields_and_marks(void *arg) {
   int64_t until = *(int64_t *)arg;
@@ -461,10 +447,11 @@ static int crowd(void *arg) {
 
 static void the_rebalancer_spreads_a_crowd(void **state) {
   (void)state;
-  run_with((struct coir_config){.workers = 4, .steal = COIR_OFF, .rebalance = COIR_ON, .rebalance_interval_ms = 2}, crowd, NULL);
+  run_with((struct coir_config){.workers = 4, .steal = COIR_OFF, .rebalance = COIR_ON, .rebalance_interval_ms = 2},
+           crowd, NULL);
 }
 
-/* ---- Affinity ------------------------------------------------------------------------------------------------------- */
+/* ---- Affinity ---------------------------------------------------------------------------------------------------- */
 
 static int wanders(void *moves) {
   int was = coir_worker_index();
@@ -518,10 +505,11 @@ static int wakes_from_elsewhere(void *arg) {
 
 static void affinity_holds_across_workers(void **state) {
   (void)state;
-  CHECK(run_with((struct coir_config){.workers = 3, .affinity = COIR_ON, .steal_min_victim = 2}, wakes_from_elsewhere, NULL) >= 18);
+  CHECK(run_with((struct coir_config){.workers = 3, .affinity = COIR_ON, .steal_min_victim = 2}, wakes_from_elsewhere,
+                 NULL) >= 18);
 }
 
-/* ---- The end, and idleness ------------------------------------------------------------------------------------------ */
+/* ---- The end, and idleness --------------------------------------------------------------------------------------- */
 
 static int ends_on(void *arg) {
   (void)arg;
@@ -531,7 +519,8 @@ static int ends_on(void *arg) {
 
 static int spreads(void *arg) {
   int workers = stats_now().workers;
-  for (int i = 0; i < workers; i++) CHECK_EQ(coir_spawn(ends_on, NULL, &(struct coir_attr){.worker = COIR_WORKER(i)}, NULL), 0);
+  for (int i = 0; i < workers; i++)
+    CHECK_EQ(coir_spawn(ends_on, NULL, &(struct coir_attr){.worker = COIR_WORKER(i)}, NULL), 0);
   if (arg) coir_sleep(COIR_MS(1));
   return 0;
 }
@@ -618,7 +607,6 @@ int main(int argc, char **argv) {
       cmocka_unit_test(a_lone_fiber_behind_a_hog_is_rescued),
       cmocka_unit_test(the_switch_and_the_thresholds_hold_thieves_off),
       cmocka_unit_test(stealing_can_be_switched_on),
-      cmocka_unit_test(the_oldest_stays_behind),
       cmocka_unit_test(the_rebalancer_spreads_a_crowd),
       cmocka_unit_test(a_woken_fiber_goes_back),
       cmocka_unit_test(affinity_holds_across_workers),

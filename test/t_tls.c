@@ -175,10 +175,8 @@ static void rounding_is_per_fiber(void **state) {
 
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(errno_is_per_fiber),
-      cmocka_unit_test(migration_is_real),
-      cmocka_unit_test(thread_locals_by_an_accessor),
-      cmocka_unit_test(the_fiber_knows_itself),
+      cmocka_unit_test(errno_is_per_fiber),           cmocka_unit_test(migration_is_real),
+      cmocka_unit_test(thread_locals_by_an_accessor), cmocka_unit_test(the_fiber_knows_itself),
       cmocka_unit_test(rounding_is_per_fiber),
   };
   if (argc > 1) cmocka_set_test_filter(argv[1]);

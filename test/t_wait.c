@@ -48,7 +48,8 @@ static int by_size(const void *a, const void *b) {
 static int thousand(void *arg) {
   (void)arg;
   uint64_t rng = rng_seed(7);
-  for (int i = 0; i < 1000; i++) coir_go(measure, (void *)(intptr_t)(COIR_MS(1) + (int64_t)(rng_next(&rng) % 49000000)));
+  for (int i = 0; i < 1000; i++)
+    coir_go(measure, (void *)(intptr_t)(COIR_MS(1) + (int64_t)(rng_next(&rng) % 49000000)));
   return 0;
 }
 
