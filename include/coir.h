@@ -209,7 +209,8 @@ enum coir_guard {
 /* Configuration of a runtime. Zero in a field is its default. Each field is also read from an environment variable,
  * which counts where the field is zero: COIR_ and the field's name in capitals (COIR_WORKERS=4). Switches read 1 and
  * 0. A variable that does not parse is reported on stderr and ignored. Values outside their range are brought to the
- * nearest end, except in these fields themselves: a negative number, a stack_bytes or a guard out of range is -EINVAL. */
+ * nearest end, except in these fields themselves: a negative number, a stack_bytes or a guard out of range is
+ * -EINVAL. */
 struct coir_config {
   size_t size;             /* sizeof(struct coir_config); 0 is taken as this header's */
   int workers;             /* 1..64; default: CPUs that this process may use (affinity mask, cgroup quota) */
@@ -272,7 +273,8 @@ enum coir_stop {
                           memory is reclaimed, their clean-up code does not run */
 };
 
-/* Stops a runtime that coir_runtime_start started, and waits for its threads. It can be started again.
+/* Stops a runtime that coir_runtime_start started, and waits for its threads. It can be started again. Fibers that
+ * other threads spawn while it stops may have to wait for that.
  *
  * Returns 0; -ETIMEDOUT when fibers were left at `deadline` (it then runs on, except that cancellation stays asked
  * for); -EINVAL when it was not started by coir_runtime_start; -EDEADLK when called by one of its own fibers. */

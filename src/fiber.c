@@ -594,29 +594,42 @@ struct coir_runtime *coir_runtime_current(void) {
 
 /* ---- Dropping what is left of a runtime that does not run ------------------------------------------------------ */
 
-/* Marks every queued fiber. Returns how many were queued. */
-static void empty_queues(struct coir_runtime *rt) {
+/* Others may wake or spawn fibers meanwhile, so it is a matter of several rounds: a fiber is marked when it is taken
+ * from wherever it was, and done with when the walk over the slabs meets it. */
+struct dropping {
+  struct coir_runtime *rt;
+  uint64_t marked, done;
+};
+
+static void mark(struct dropping *d, struct coir_fiber *f) {
+  f->b.flags |= COIR__FIBER_DROPPED;
+  d->marked++;
+}
+
+static void empty_queues(struct dropping *d) {
+  struct coir_runtime *rt = d->rt;
+  struct coir_fiber *f;
   for (int i = 0; i < rt->worker_count; i++) {
     struct coir__worker *w = rt->workers[i];
-    struct coir_fiber *f;
     coir__inbox_take(w);
-    while ((f = coir__runq_pop(w)) || (f = coir__list_pop(&w->bound))) f->b.flags |= COIR__FIBER_DROPPED;
+    while ((f = coir__runq_pop(w)) || (f = coir__list_pop(&w->bound))) mark(d, f);
   }
   for (int i = 0; i < COIR__LANES; i++) {
-    for (struct coir_fiber *f; (f = coir__lane_get(rt->workers[0], i));) f->b.flags |= COIR__FIBER_DROPPED;
-    for (struct coir_fiber *f; (f = coir__runq_pop(rt->workers[0]));) f->b.flags |= COIR__FIBER_DROPPED;
+    while ((f = coir__lane_get(rt->workers[0], i))) mark(d, f);
+    while ((f = coir__runq_pop(rt->workers[0]))) mark(d, f);
   }
 }
 
-static void drop(struct coir_runtime *rt, struct coir_fiber *f) {
+/* A fiber in a shielded wait (a call on a pool thread, which works on its frame) is not claimed but waited for. */
+static void drop(struct dropping *d, struct coir_fiber *f) {
+  struct coir_runtime *rt = d->rt;
   uint64_t word = atm_load_acq(&f->waiter.word);
-  uint32_t code = (uint32_t)(word & COIR__CODE_MASK);
-  if (!(f->b.flags & COIR__FIBER_DROPPED) && (code == COIR__CODE_OPEN || code == COIR__CODE_SHIELDED) &&
+  if (!(f->b.flags & COIR__FIBER_DROPPED) && (word & COIR__CODE_MASK) == COIR__CODE_OPEN &&
       atm_cas_ar(&f->waiter.word, &word, (word & ~COIR__CODE_MASK) | COIR__CODE_CANCELED))
-    f->b.flags |= COIR__FIBER_DROPPED;
-  while (!(f->b.flags & COIR__FIBER_DROPPED)) { /* claimed by somebody outside, who is about to queue it */
+    mark(d, f);
+  while (!(f->b.flags & COIR__FIBER_DROPPED)) { /* somebody outside is about to queue it */
     coir__os_thread_yield();
-    empty_queues(rt);
+    empty_queues(d);
   }
   if (f->stack && f->wait) coir__wait_drop(f->wait);
   f->wait = NULL;
@@ -631,16 +644,20 @@ static void drop(struct coir_runtime *rt, struct coir_fiber *f) {
   }
   f->b.flags &= (uint8_t)~COIR__FIBER_DROPPED;
   f->status = -ECANCELED;
+  d->done++;
   atm_add_sc(&rt->dropped, 1);
   complete(NULL, f);
 }
 
 void coir__fibers_drop(struct coir_runtime *rt) {
+  struct dropping d = {.rt = rt};
   if (coir__live(rt) == 0) return;
-  empty_queues(rt);
-  for (struct coir__slab *slab = atm_load_acq(&rt->slabs); slab; slab = slab->next)
-    for (uint32_t i = 0; i < slab->count; i++) {
-      struct coir_fiber *f = &slab->fibers[i];
-      if (atm_load_acq(&f->entry) && !(atm_load_acq(&f->ended) & COIR__ENDED)) drop(rt, f);
-    }
+  do {
+    empty_queues(&d);
+    for (struct coir__slab *slab = atm_load_acq(&rt->slabs); slab; slab = slab->next)
+      for (uint32_t i = 0; i < slab->count; i++) {
+        struct coir_fiber *f = &slab->fibers[i];
+        if (atm_load_acq(&f->entry) && !(atm_load_acq(&f->ended) & COIR__ENDED)) drop(&d, f);
+      }
+  } while (d.marked != d.done);
 }

@@ -19,8 +19,9 @@
  * Lone fibers. A fiber that is alone in a queue, or in a next slot, will mostly be run by its owner in no time:
  * moving it would cost more than it takes. So thieves leave it, unless the owner has not dispatched anything since
  * they last looked. One idle worker, the watcher, sleeps by the clock while other workers run (50 us, doubling to 10
- * ms while it sees them make progress), and looks each time. While there is a watcher, lone fibers are not announced.
- * With every other worker idle there is no watcher, so an idle runtime does not wake at all.
+ * ms), and looks each time. While there is a watcher, lone fibers are not announced. When all have been idle for the
+ * whole of its last, longest sleep, it retires, so an idle runtime does not wake at all; and who begins to run with
+ * no watcher there wakes one.
  *
  * Rejected: a wake per ready fiber (storm); spinning before sleep (takes the CPU from whoever will bring the work, on
  * small machines); announcing each use of the next slot (Tokio measured 30 % loss on message passing).
@@ -28,6 +29,8 @@
  * I1: searching == workers with worker.searching set, plus those that were chosen and have not noticed yet.
  * I2: a bit of idle_mask is cleared by its worker, or by the one announcer that wakes it; who clears it knows.
  * I3: watching is 1 while exactly one worker sleeps by the clock. It becomes 0 before that worker's next last look.
+ * I4: somebody watches, or nobody sleeps, or nobody runs (but for moments in which one of them is on its way to
+ *     change it).
  * Bounds: half of the busy workers search; STEAL_ROUNDS rounds; watch from 50 us to 10 ms. */
 #include "internal.h"
 
@@ -51,12 +54,13 @@ static void rouse(struct coir__worker *w) {
   if (atm_xchg_sc(&w->sleeping, 2) == 1) coir__os_futex_wake(&w->sleeping, 1);
 }
 
-/* Wakes one sleeper to search, unless somebody searches. */
-static void wake_one(struct coir_runtime *rt) {
+/* Wakes one sleeper to search, unless somebody searches. Not one of `except`: the caller, whose own bit is still set
+ * while it delivers the events that ended its sleep. */
+static void wake_one(struct coir_runtime *rt, uint64_t except) {
   for (;;) {
     uint32_t none = 0;
     if (atm_load_sc(&rt->searching) != 0 || !atm_cas_sc(&rt->searching, &none, 1)) return;
-    for (uint64_t mask; (mask = atm_load_sc(&rt->idle_mask)) != 0;) {
+    for (uint64_t mask; (mask = atm_load_sc(&rt->idle_mask) & ~except) != 0;) {
       uint64_t bit = mask & -mask;
       if (!(atm_and_sc(&rt->idle_mask, ~bit) & bit)) continue; /* it woke by itself */
       rouse(rt->workers[__builtin_ctzll(bit)]);
@@ -64,7 +68,7 @@ static void wake_one(struct coir_runtime *rt) {
     }
     /* Nobody to wake. Meanwhile another announcer may have relied on our count, for a worker that went to sleep. */
     atm_sub_sc(&rt->searching, 1);
-    if (atm_load_sc(&rt->idle_mask) == 0) return;
+    if ((atm_load_sc(&rt->idle_mask) & ~except) == 0) return;
   }
 }
 
@@ -74,12 +78,12 @@ void coir__idle_notify_slow(struct coir__worker *w) {
   if (lone &&
       (atm_load_acq(&rt->watching) || !atm_load_rlx(&rt->tuned.steal) || atm_load_rlx(&rt->tuned.steal_min_victim) > 1))
     return;
-  wake_one(rt);
+  wake_one(rt, bit_of(w));
 }
 
 void coir__idle_notify_outside(struct coir_runtime *rt) {
   coir__fence_light();
-  if (atm_load_rlx(&rt->idle_mask) != 0) wake_one(rt);
+  if (atm_load_rlx(&rt->idle_mask) != 0) wake_one(rt, 0);
 }
 
 void coir__idle_wake(struct coir__worker *w) {
@@ -177,13 +181,25 @@ static enum sight look(struct coir__worker *w) {
   return sight;
 }
 
-void coir__idle_search_end(struct coir__worker *w) {
+/* The last one that searched looks whether there is more. */
+static void search_end(struct coir__worker *w) {
   struct coir_runtime *rt = w->rt;
   w->searching = 0;
-  w->futile = 0;
   if (atm_sub_sc(&rt->searching, 1) != 1 || atm_load_sc(&rt->idle_mask) == 0) return;
   coir__fence_heavy(); /* pairs with the light fence in coir__idle_notify: who saw us search has published */
-  if (look(w) == WORK) wake_one(rt);
+  if (look(w) == WORK) wake_one(rt, bit_of(w));
+}
+
+void coir__idle_end(struct coir__worker *w) {
+  struct coir_runtime *rt = w->rt;
+  w->futile = 0;
+  if (w->searching) search_end(w);
+  if (COIR_LIKELY(!w->slept)) return;
+  w->slept = false;
+  /* I4. Sequentially consistent: we have cleared our bit, and look at watching; the watcher that retires has cleared
+   * watching, and looks at the bits (watch()). */
+  if (!atm_load_sc(&rt->watching) && atm_load_sc(&rt->idle_mask) && atm_load_rlx(&rt->tuned.steal))
+    wake_one(rt, bit_of(w));
 }
 
 /* Sleeps where it can be roused; `deadline` 0 is no limit here only if it is COIR_NEVER. */
@@ -204,9 +220,12 @@ static void sleep_until(struct coir__worker *w, int64_t deadline) {
 /* Becomes the watcher if there is something to watch. Returns when to look again. */
 static int64_t watch(struct coir__worker *w, enum sight sight, int64_t deadline) {
   struct coir_runtime *rt = w->rt;
-  bool alone = atm_load_sc(&rt->idle_mask) == everybody(rt);
+  bool quiet = sight == NOTHING && atm_load_sc(&rt->idle_mask) == everybody(rt) && w->watch_ns >= WATCH_MAX;
   uint32_t nobody = 0;
-  if (rt->worker_count == 1 || (alone && sight == NOTHING) || !atm_load_rlx(&rt->tuned.steal)) return deadline;
+  if (rt->worker_count == 1 || quiet || !atm_load_rlx(&rt->tuned.steal)) {
+    w->watch_ns = WATCH_MIN;
+    return deadline;
+  }
   if (!atm_cas_sc(&rt->watching, &nobody, 1)) return deadline;
   w->is_watcher = true;
   if (w->watch_ns < WATCH_MIN || sight == WORK) w->watch_ns = WATCH_MIN;
@@ -231,13 +250,19 @@ void coir__idle_sleep(struct coir__worker *w) {
     coir__runtime_idle(rt);
     int64_t deadline = watch(w, sight, atm_load_acq(&w->timers.next));
     sleep_until(w, deadline);
+    w->slept = true;
     if (w->is_watcher) {
       w->is_watcher = false;
       w->stale = true;
       atm_store_sc(&rt->watching, 0);
     }
   }
+  if (stay) { /* announcers that saw us search may have relied on us: search on, and end it properly */
+    atm_add_sc(&rt->searching, 1);
+    w->searching = 1;
+  }
   if (!(atm_and_sc(&rt->idle_mask, ~bit) & bit)) { /* I2: an announcer took the bit and counts us as searching */
+    if (w->searching) atm_sub_sc(&rt->searching, 1);
     w->searching = 1;
     w->watch_ns = WATCH_MIN;
   }

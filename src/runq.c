@@ -170,7 +170,9 @@ struct coir_fiber *coir__runq_pop_shared(struct coir__worker *w) {
   uint64_t head = atm_load_acq(&q->head);
   while (head != atm_load_rlx(&q->tail)) {
     f = coir__ring_get(atm_load_rlx(&q->ring), head);
-    if (atm_cas_ar(&q->head, &head, head + 1)) return f;
+    if (!atm_cas_ar(&q->head, &head, head + 1)) continue;
+    q->next_runs = 0;
+    return f;
   }
   return atm_load_rlx(&q->next) ? atm_xchg_ar(&q->next, NULL) : NULL;
 }
@@ -180,9 +182,10 @@ struct coir_fiber *coir__runq_pop_extra(struct coir__worker *w) {
   /* Depth first, but not for ever: what yielded, or is bound, must get its turn. A woken fiber goes before all. */
   struct coir_fiber *f = NULL;
   uint32_t turn = w->turn++;
+  bool next_first = atm_load_rlx(&q->next) && q->next_runs < COIR__NEXT_RUNS_MAX;
   if (turn % 2 == 0) f = coir__list_pop(&w->bound);
-  if (!f && (atm_load_rlx(&q->next) || turn % 16 == 1)) f = coir__runq_pop_fifo(w);
-  if (!f) f = deque_pop(q);
+  if (!f && (next_first || turn % 16 == 1)) f = coir__runq_pop_fifo(w);
+  if (!f && (f = deque_pop(q))) q->next_runs = 0;
   if (!f) f = coir__runq_pop_fifo(w);
   if (!f) f = coir__list_pop(&w->bound);
   w->extra = w->bound.head || atm_load_rlx(&q->bottom) != atm_load_rlx(&q->top) || !coir__fence_asymmetric;

@@ -7,7 +7,7 @@
 #ifdef COIR_HARD
 #define COIR__NEXT_RUNS_MAX 2
 #else
-#define COIR__NEXT_RUNS_MAX 32 /* dispatches from the next slot between two looks around */
+#define COIR__NEXT_RUNS_MAX 32 /* dispatches from the next slot in a row while others wait */
 #endif
 #define COIR__AHEAD 4
 
@@ -106,6 +106,7 @@ static inline struct coir_fiber *coir__runq_pop_fifo(struct coir__worker *w) {
     f = coir__ring_get(r, head);
     coir__ring_fetch_ahead(r, head);
     atm_store_rlx(&q->head, head + 1);
+    q->next_runs = 0;
   } else if (f) {
     atm_store_rlx(&q->next, NULL);
   }

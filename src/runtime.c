@@ -258,10 +258,6 @@ static void join_threads(struct coir_runtime *rt, int first, int workers, int po
   for (int i = 0; i < pollers; i++) pthread_join(rt->poller_threads[i].pthread, NULL);
   coir__free(rt, rt->poller_threads, (size_t)rt->poller_count * sizeof *rt->poller_threads);
   rt->poller_threads = NULL;
-  /* All workers have left their loops. */
-  atm_store_rlx(&rt->idle_mask, 0);
-  atm_store_rlx(&rt->searching, 0);
-  atm_store_rlx(&rt->watching, 0);
 }
 
 static int start_poller(struct coir_runtime *rt, int i) {
@@ -402,7 +398,8 @@ int coir_runtime_stop(struct coir_runtime *runtime, enum coir_stop how, int64_t 
   if (rc) return rc;
   coir__worker_halt(runtime);
   join_threads(runtime, 0, runtime->worker_count, runtime->poller_count);
-  coir__fibers_drop(runtime);
+  /* What others spawned or woke since the last fiber ended stays for the next start. */
+  if (how == COIR_STOP_ABANDON) coir__fibers_drop(runtime);
   pthread_mutex_lock(&runtime->control);
   atm_store_rlx(&runtime->cancel_all, 0);
   runtime->serving = runtime->stopping = false;

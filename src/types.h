@@ -220,7 +220,7 @@ struct coir__ring {
 struct coir__runq {
   /* the owner's line */
   _Atomic(uint32_t) busy;             /* (a) the owner is inside a plain pop */
-  uint32_t next_runs;                 /* (o) dispatches from the next slot since the loop looked around */
+  uint32_t next_runs;                 /* (o) dispatches from the next slot in a row */
   _Atomic(struct coir_fiber *) next;  /* (a) just woken: runs next */
   _Atomic(uint64_t) head;             /* (a) oldest in ring */
   _Atomic(uint64_t) tail;             /* (a) written by the owner */
@@ -301,6 +301,7 @@ struct coir__worker {
   struct coir__stack_pool stacks[COIR__STACK_CLASSES]; /* (o) */
   uint32_t colour;                                     /* (o) next stack colour */
   int64_t watch_ns;                                    /* (o) sleep of the watcher, doubling (idle.c) */
+  bool slept;                                          /* (o) since it last ran a fiber */
   bool is_watcher;                                     /* (o) */
   bool stale;                                          /* (o) the watcher slept: lone fibers may be taken now */
   uint64_t seen_switches[COIR__WORKERS_MAX];           /* (o) what the watcher saw of each worker last time */

@@ -138,6 +138,9 @@ static bool cancel_self(struct coir__wait *wait) {
   return false;
 }
 
+/* What was asked for once more before the fiber noticed is the same cancellation. */
+static void cancel_noticed(struct coir__waiter *self) { atm_and_sc(&self->cancel, ~COIR__CANCEL_ONCE); }
+
 /* Blocks the thread until the winner has woken it. The deadline is its own affair. */
 static void thread_park(struct coir__wait *wait) {
   struct coir__thread *t = coir__waiter_thread(wait->self);
@@ -175,12 +178,14 @@ uint32_t coir__wait(struct coir__wait *wait) {
   coir__fence_light(); /* the open word before the look at the bit; pairs with the heavy fence in cancel() */
   if (COIR_UNLIKELY(cancel_self(wait))) {
     unlink_all(wait, COIR__CODE_CANCELED);
+    cancel_noticed(self);
     return COIR__CODE_CANCELED;
   }
   park_waiter(wait);
   /* Relaxed: whoever woke us has ordered its claim before (queues, or the note of a thread). */
   uint32_t code = (uint32_t)(atm_load_rlx(&self->word) & COIR__CODE_MASK);
   COIR_DCHECK(code >= COIR__CODE_TIMEOUT, "a woken waiter's wait has been claimed");
+  if (COIR_UNLIKELY(code == COIR__CODE_CANCELED)) cancel_noticed(self);
   if (wait->timed && !self->is_thread && code != COIR__CODE_TIMEOUT) coir__timer_cancel(&wait->timer);
   struct coir__clause *last = wait->clauses;
   if (last && (last->sibling || last->code != code)) unlink_all(wait, code);

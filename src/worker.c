@@ -46,7 +46,6 @@ static void set_pace(struct coir__worker *w, int64_t now) {
     w->tick_limit = fit < 1 ? 1 : fit > TICKS_MAX ? TICKS_MAX : (uint32_t)fit;
   }
   w->tick = w->tick_limit;
-  w->q.next_runs = 0;
 }
 
 static void fire_timers(struct coir__worker *w, int64_t now) {
@@ -66,18 +65,19 @@ static void look_at_poller(struct coir__worker *w, int64_t now) {
   if (events > 0) atm_bump(&w->counts.io_events, (uint64_t)events);
 }
 
-/* High before own work before low, but every 8th round passes over high, every other takes one from outside first, and
- * every 64th one of low. */
+/* High before own work before low; nobody starves: every 8th round passes over high, every other round (and every
+ * other of those) takes one of the normal lane before own work, and every 64th takes one of low first. */
 static struct coir_fiber *choose(struct coir__worker *w) {
   struct coir_fiber *f = NULL;
   uint32_t round = ++w->rounds;
+  bool high_last = round % 8 == 0;
   if (round % 64 == 0) f = coir__lane_get(w, 2);
-  if (!f && round % 8 != 0) f = coir__lane_get(w, 0);
+  if (!f && !high_last) f = coir__lane_get(w, 0);
   /* More of high: come back after this one. Relaxed: for ourselves. */
   if (atm_load_rlx(&w->rt->lanes[0].count)) atm_store_rlx(&w->attention, 1);
-  if (!f && round % 2) f = coir__lane_get(w, 1);
+  if (!f && (round % 2 || round % 16 == 8)) f = coir__lane_get(w, 1);
   if (!f) f = coir__runq_pop(w);
-  for (int lane = 0; !f && lane < COIR__LANES; lane++) f = coir__lane_get(w, lane);
+  for (int i = 0; !f && i < COIR__LANES; i++) f = coir__lane_get(w, (i + high_last) % COIR__LANES);
   return f;
 }
 
@@ -120,8 +120,7 @@ void coir__worker_loop(struct coir__worker *w) {
       coir__idle_sleep(w);
       continue;
     }
-    w->futile = 0;
-    if (w->searching) coir__idle_search_end(w);
+    coir__idle_end(w);
     coir__run_fiber(w, f);
   }
   if (w->searching) {
