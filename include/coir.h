@@ -16,8 +16,9 @@
  *   - Waiting calls work on fibers and on plain threads alike. On a fiber they suspend the fiber; on a plain thread
  *     they block the thread. A waiting call returns -ECANCELED once when its fiber has been cancelled (coir_cancel).
  *   - A fiber may go on on another thread after any waiting call. Do not keep the address of a thread-local, a locked
- *     pthread mutex, or what pthread_self() said across one (docs/tls.md). errno itself is kept per fiber: what a
- *     fiber stored there it finds again after waiting.
+ *     pthread mutex, or what pthread_self() said across one (docs/tls.md). errno itself is kept per fiber:
+ *     the fiber finds its own again after waiting. But compilers keep errno's address, too, within one function: read
+ *     it before waiting, or in a function of its own.
  *   - Nothing here may be called from a signal handler.
  *   - Strings that a call takes are copied. Pointers that a call returns say how long they live. */
 #ifndef COIR_H
