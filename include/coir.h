@@ -270,8 +270,9 @@ COIR_API int coir_runtime_start(struct coir_runtime *runtime);
 enum coir_stop {
   COIR_STOP_DRAIN = 0, /* wait until every fiber has ended by itself */
   COIR_STOP_CANCEL,    /* cancel every fiber, at every wait that it makes from now on, and wait until all have ended */
-  COIR_STOP_ABANDON,   /* let running fibers reach their next suspension, then drop all fibers where they are: their
-                          memory is reclaimed, their clean-up code does not run */
+  COIR_STOP_ABANDON,   /* let running fibers reach their next suspension, and calls on pool threads their end, then
+                          drop all fibers where they are: their memory is reclaimed, their clean-up code does not run,
+                          joiners get the status -ECANCELED. The deadline has no meaning. */
 };
 
 /* Stops a runtime that coir_runtime_start started, and waits for its threads. It can be started again. Fibers that
@@ -283,7 +284,7 @@ COIR_API int coir_runtime_stop(struct coir_runtime *runtime, enum coir_stop how,
 
 /* Frees a runtime that does not run, with everything that it holds; fibers that never ran to their end are dropped.
  * NULL does nothing. Returns 0; -EBUSY while it runs; -EINVAL for the default runtime. No handle of its fibers may be
- * used afterwards. */
+ * used afterwards, and no call on one may be under way. */
 COIR_API int coir_runtime_destroy(struct coir_runtime *runtime);
 
 /* Like coir_spawn, into `runtime` (NULL: the default one), from any thread or any fiber. */

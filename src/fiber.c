@@ -262,7 +262,7 @@ static void ready_from_outside(struct coir_fiber *f) {
   int8_t priority = f->b.priority;
   if (f->b.flags & (COIR__FIBER_BOUND | COIR__FIBER_TARGETED)) {
     ready_elsewhere(rt->workers[f->b.home], f);
-  } else if (f->b.worker >= 0 && atm_load_rlx(&rt->tuned.affinity)) {
+  } else if (f->b.worker >= 0 && !(f->b.flags & COIR__FIBER_LANED) && atm_load_rlx(&rt->tuned.affinity)) {
     ready_elsewhere(rt->workers[f->b.worker], f);
   } else {
     coir__lane_put(rt, f);
@@ -348,12 +348,13 @@ static inline void __attribute__((always_inline, noreturn)) end(void) {
   struct coir_fiber *f = w->current;
   struct coir__stack *s = f->stack;
   uint8_t canary = f->b.flags & COIR__FIBER_CANARY;
-  (void)canary;
   if (COIR_UNLIKELY(f->locals != NULL)) {
     coir__locals_destroy(f->locals);
     w = coir__self(); /* the destructors may have waited */
   }
-  atm_bump(&w->counts.ended, 1);
+  if (COIR_UNLIKELY(canary)) coir__stack_check(s, __builtin_frame_address(0));
+  /* Release: what this worker spawned was counted before. Pairs with the acquire in coir__live. */
+  atm_store_rel(&w->counts.ended, atm_load_rlx(&w->counts.ended) + 1);
   s->fiber = NULL;
   complete(w, f);
   struct coir_fiber *next = pick(w);
@@ -627,8 +628,10 @@ static void drop(struct dropping *d, struct coir_fiber *f) {
   if (!(f->b.flags & COIR__FIBER_DROPPED) && (word & COIR__CODE_MASK) == COIR__CODE_OPEN &&
       atm_cas_ar(&f->waiter.word, &word, (word & ~COIR__CODE_MASK) | COIR__CODE_CANCELED))
     mark(d, f);
-  while (!(f->b.flags & COIR__FIBER_DROPPED)) { /* somebody outside is about to queue it */
-    coir__os_thread_yield();
+  for (int tries = 0; !(f->b.flags & COIR__FIBER_DROPPED); tries++) { /* somebody outside is about to queue it */
+    _Atomic(uint32_t) never = 0;
+    if (tries < 16) coir__os_thread_yield();
+    else coir__os_futex_wait(&never, 0, coir__os_now() + COIR_US(100));
     empty_queues(d);
   }
   if (f->stack && f->wait) coir__wait_drop(f->wait);

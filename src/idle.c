@@ -181,13 +181,15 @@ static enum sight look(struct coir__worker *w) {
   return sight;
 }
 
-/* The last one that searched looks whether there is more. */
+/* The last one that searched looks whether there is more, and owes a watcher (I4): others may have relied on the
+ * search. */
 static void search_end(struct coir__worker *w) {
   struct coir_runtime *rt = w->rt;
   w->searching = 0;
   if (atm_sub_sc(&rt->searching, 1) != 1 || atm_load_sc(&rt->idle_mask) == 0) return;
   coir__fence_heavy(); /* pairs with the light fence in coir__idle_notify: who saw us search has published */
-  if (look(w) == WORK) wake_one(rt, bit_of(w));
+  bool unwatched = !atm_load_sc(&rt->watching) && atm_load_rlx(&rt->tuned.steal);
+  if (unwatched || look(w) == WORK) wake_one(rt, bit_of(w));
 }
 
 void coir__idle_end(struct coir__worker *w) {

@@ -219,7 +219,8 @@ static void thief_leave(struct coir__runq *q) { atm_sub_rel(&q->thieves, 1); }
  * ring. */
 static struct coir_fiber *take_half(struct coir__worker *thief, struct coir__runq *q, bool lone) {
   struct coir__runq *mine = &thief->q;
-  uint64_t room = atm_load_rlx(&mine->ring)->mask + 1 - (atm_load_rlx(&mine->tail) - atm_load_rlx(&mine->head));
+  /* Acquire: as in coir__runq_try_push. */
+  uint64_t room = atm_load_rlx(&mine->ring)->mask + 1 - (atm_load_rlx(&mine->tail) - atm_load_acq(&mine->head));
   for (;;) {
     uint64_t head = atm_load_acq(&q->head);
     int64_t n = (int64_t)(atm_load_acq(&q->tail) - head);

@@ -75,7 +75,9 @@ static void set_tuning(struct coir__tuned *to, const struct coir_tuning *t) {
 }
 
 void coir_runtime_set_tuning(struct coir_runtime *runtime, const struct coir_tuning *tuning) {
-  if (runtime && tuning) set_tuning(&runtime->tuned, tuning);
+  if (!runtime || !tuning) return;
+  set_tuning(&runtime->tuned, tuning);
+  if (!atm_load_acq(&runtime->forked)) coir__idle_attention(runtime); /* who sleeps may have more to do now */
 }
 
 void coir_runtime_get_tuning(const struct coir_runtime *runtime, struct coir_tuning *out) {

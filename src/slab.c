@@ -17,18 +17,24 @@
 
 static _Atomic(uint64_t) next_id = 1;
 
-/* Makes one more slab; slab_lock is held. */
+/* Makes one more slab. slab_lock is held, but not while the system is asked. */
 static bool slab_add(struct coir_runtime *rt) {
   struct coir__slab *newest = atm_load_rlx(&rt->slabs);
   size_t bytes = newest ? newest->bytes * 2 : SLAB_MIN;
   if (bytes > SLAB_MAX) bytes = SLAB_MAX;
+  coir__unlock(&rt->slab_lock);
   struct coir__slab *slab = coir__os_reserve(bytes, bytes, bytes >= SLAB_HUGE);
+  coir__lock(&rt->slab_lock);
+  if (rt->fresh != rt->fresh_end) { /* somebody else was faster */
+    if (slab) coir__os_release(slab, bytes);
+    return true;
+  }
   if (!slab) return false;
   slab->bytes = bytes;
   slab->count = (uint32_t)((bytes - sizeof *slab) / sizeof slab->fibers[0]);
   rt->fresh = slab->fibers;
   rt->fresh_end = slab->fibers + slab->count;
-  slab->next = newest;
+  slab->next = atm_load_rlx(&rt->slabs);
   /* Release: its header. Pairs with the acquire of whoever walks the slabs (inspect.c). */
   atm_store_rel(&rt->slabs, slab);
   return true;
@@ -130,19 +136,31 @@ struct coir_fiber *coir__fiber_take(struct coir_runtime *rt, struct coir__worker
   return f;
 }
 
+/* A magazine of the depot with room, or NULL; slab_lock is held. */
+static struct coir__magazine *with_room(struct coir_runtime *rt) {
+  struct coir__magazine *m = rt->full;
+  if (m && m->count < COIR__MAGAZINE_MAX) return m;
+  m = rt->empty;
+  if (!m) return NULL;
+  rt->empty = m->next;
+  m->next = rt->full;
+  return rt->full = m;
+}
+
 /* For a thread without a worker. A descriptor for which no magazine can be made is lost until the runtime is
  * destroyed. */
 static void give_outside(struct coir_runtime *rt, struct coir_fiber *f) {
   coir__lock(&rt->slab_lock);
-  struct coir__magazine *m = rt->full;
-  if (!m || m->count == COIR__MAGAZINE_MAX) {
-    m = rt->empty;
-    if (m) rt->empty = m->next;
-    else m = coir__alloc(rt, sizeof *m);
-    if (m) {
-      m->next = rt->full;
-      rt->full = m;
+  struct coir__magazine *m = with_room(rt);
+  if (!m) {
+    coir__unlock(&rt->slab_lock);
+    struct coir__magazine *fresh = coir__alloc(rt, sizeof *fresh);
+    coir__lock(&rt->slab_lock);
+    if (fresh) {
+      fresh->next = rt->empty;
+      rt->empty = fresh;
     }
+    m = with_room(rt);
   }
   if (m) m->fibers[m->count++] = f;
   coir__unlock(&rt->slab_lock);

@@ -68,6 +68,7 @@ static inline void begin(struct coir__worker *w, struct coir__wait *wait, enum c
     atm_store_rlx(&t->waits_on, object << 8 | reason);
   }
   uint64_t number = number_of(atm_load_rlx(&wait->self->word)) + COIR__CODE_MASK + 1;
+  if (COIR_UNLIKELY(number == 0)) number = COIR__CODE_MASK + 1; /* 0 is what note says when it says nothing */
   wait->open = number | code;
   wait->clauses = NULL;
   wait->count = 0;
@@ -125,16 +126,25 @@ static void unlink_all(struct coir__wait *wait, uint32_t winner) {
   }
 }
 
+/* Whether every wait of this waiter ends, because its runtime stops with COIR_STOP_CANCEL. A bit that was left when the
+ * stop was over is cleared: the fiber was spawned too late for it, and goes on in the next life of its runtime. */
+static bool is_always_canceled(struct coir__waiter *self, uint32_t pending) {
+  if (!(pending & COIR__CANCEL_ALWAYS)) return false;
+  if (atm_load_acq(&coir__waiter_fiber(self)->rt->cancel_all)) return true;
+  atm_and_sc(&self->cancel, ~COIR__CANCEL_ALWAYS);
+  return false;
+}
+
 /* Takes a pending cancellation, and claims the wait with it. False: none, or the wait was claimed already. */
 static bool cancel_self(struct coir__wait *wait) {
   struct coir__waiter *self = wait->self;
   uint32_t pending = atm_load_acq(&self->cancel);
   if (COIR_LIKELY(!pending) || (wait->open & COIR__CODE_MASK) != COIR__CODE_OPEN) return false;
-  if (!(pending & COIR__CANCEL_ALWAYS) && !(atm_and_sc(&self->cancel, ~COIR__CANCEL_ONCE) & COIR__CANCEL_ONCE))
-    return false;
+  bool always = is_always_canceled(self, pending);
+  if (!always && !(atm_and_sc(&self->cancel, ~COIR__CANCEL_ONCE) & COIR__CANCEL_ONCE)) return false;
   uint64_t open = wait->open;
   if (atm_cas_ar(&self->word, &open, number_of(open) | COIR__CODE_CANCELED)) return true;
-  if (!(pending & COIR__CANCEL_ALWAYS)) atm_or_sc(&self->cancel, COIR__CANCEL_ONCE);
+  if (!always) atm_or_sc(&self->cancel, COIR__CANCEL_ONCE);
   return false;
 }
 
@@ -179,6 +189,7 @@ uint32_t coir__wait(struct coir__wait *wait) {
   if (COIR_UNLIKELY(cancel_self(wait))) {
     unlink_all(wait, COIR__CODE_CANCELED);
     cancel_noticed(self);
+    coir_yield(); /* a loop around a wait that always ends at once must not keep its worker */
     return COIR__CODE_CANCELED;
   }
   park_waiter(wait);
@@ -283,7 +294,8 @@ void coir__cancel_always(struct coir_fiber *f) { cancel(&f->waiter, COIR__CANCEL
 bool coir__cancel_take(struct coir__waiter *w) {
   uint32_t pending = atm_load_acq(&w->cancel);
   if (COIR_LIKELY(!pending)) return false;
-  return (pending & COIR__CANCEL_ALWAYS) || (atm_and_sc(&w->cancel, ~COIR__CANCEL_ONCE) & COIR__CANCEL_ONCE);
+  if (is_always_canceled(w, pending)) return true;
+  return atm_and_sc(&w->cancel, ~COIR__CANCEL_ONCE) & COIR__CANCEL_ONCE;
 }
 
 /* ---- Time: a wait without clauses ------------------------------------------------------------------------------ */
