@@ -312,8 +312,9 @@ int64_t coir_after(int64_t ns) {
 int coir_sleep_until(int64_t deadline) {
   if (deadline <= 0 || (deadline != COIR_NEVER && deadline <= coir__os_now())) {
     struct coir__worker *w = coir__self();
-    if (w && coir__cancel_take(&w->current->waiter)) return -ECANCELED;
-    return coir_yield();
+    int rc = w && coir__cancel_take(&w->current->waiter) ? -ECANCELED : 0;
+    coir_yield(); /* with a cancellation as well: see coir__wait */
+    return rc;
   }
   struct coir__wait wait;
   coir__wait_begin(&wait, COIR__REASON_SLEEP, 0, deadline);

@@ -9,7 +9,7 @@
 #include "coir_io.h"
 
 #define BLOCK_BYTES (2 << 20)
-#define BLOCKS (IS_SANITIZED ? 100 : 1000)
+#define BLOCKS (IS_SANITIZED ? 50 : 1000)
 
 static char block[BLOCK_BYTES];
 static char last; /* the last byte of the file, read last of all */

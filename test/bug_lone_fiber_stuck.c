@@ -1,7 +1,9 @@
 /* A fiber in the next slot of a worker that computes is not announced: the idle worker that watches finds it. But once
  * all workers had been idle nobody watched any more, and a worker that was woken alone did not see to it; nor did
- * anybody take over from a watcher that had found work. The fiber was stuck for as long as the other one computed. */
+ * anybody take over from a watcher that had found work, or from a search that was over. The fiber was stuck for as long
+ * as the other one computed. */
 #include "harness.h"
+#include "internal.h"
 
 #define CHAIN_MAX 4
 
@@ -64,11 +66,25 @@ static void a_watcher_that_works_is_replaced(void **state) {
   run_chain(CHAIN_MAX, sleeps);
 }
 
+/* Others may have relied on a search while it went on. This thread plays the worker that searched. */
+static void the_last_searcher_leaves_a_watcher(void **state) {
+  (void)state;
+  struct coir_runtime *rt = make_runtime((struct coir_config){.workers = 3});
+  atm_or_sc(&rt->idle_mask, 4); /* worker 2 sleeps, worker 1 computes */
+  CHECK(coir__idle_search_begin(rt->workers[0]));
+  coir__idle_end(rt->workers[0]);
+  CHECK_EQ(atm_load_sc(&rt->idle_mask), 0); /* worker 2 was woken: it finds nothing, and watches */
+  CHECK_EQ(atm_load_sc(&rt->searching), 1);
+  atm_store_sc(&rt->searching, 0);
+  CHECK_EQ(coir_runtime_destroy(rt), 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(who_is_spawned_from_outside_is_watched),
       cmocka_unit_test(who_is_woken_by_time_is_watched),
       cmocka_unit_test(a_watcher_that_works_is_replaced),
+      cmocka_unit_test(the_last_searcher_leaves_a_watcher),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

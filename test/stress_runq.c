@@ -25,9 +25,21 @@ static void came_out(struct coir_fiber *f) {
   atomic_fetch_add(&taken, 1);
 }
 
+static uint64_t stolen(void) {
+  uint64_t sum = 0;
+  for (int i = 0; i < PLAYERS; i++) sum += rt->workers[i]->counts.steals;
+  return sum;
+}
+
 static void owner_round(struct coir__worker *w, uint64_t *rng) {
   int pushed = 0;
+  /* Otherwise the round may be over before the thieves have begun. */
+  for (uint64_t before = stolen(); pushed < 100; pushed++) {
+    coir__runq_push(w, &fibers[pushed]);
+    while (pushed == 99 && stolen() == before) coir__os_thread_yield();
+  }
   while (pushed < FIBERS) {
+    if (rng_next(rng) % 64 == 0) coir__os_thread_yield();
     int burst = (int)(rng_next(rng) % (rng_next(rng) % 8 ? 8 : BURST_MAX));
     for (; burst > 0 && pushed < FIBERS; burst--) {
       struct coir_fiber *f = &fibers[pushed++];
@@ -82,10 +94,7 @@ int main(int argc, char **argv) {
   pthread_t threads[PLAYERS];
   for (intptr_t i = 0; i < PLAYERS; i++) CHECK_EQ(pthread_create(&threads[i], NULL, player, (void *)i), 0);
   for (int i = 0; i < PLAYERS; i++) pthread_join(threads[i], NULL);
-  uint64_t steals = 0;
-  for (int i = 0; i < PLAYERS; i++) steals += rt->workers[i]->counts.steals;
-  fprintf(stderr, "%llu stolen\n", (unsigned long long)steals);
-  CHECK(steals > 0);
+  fprintf(stderr, "%llu stolen\n", (unsigned long long)stolen());
   pthread_barrier_destroy(&barrier);
   free(fibers);
   free(seen);

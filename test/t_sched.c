@@ -425,16 +425,16 @@ static void stealing_can_be_switched_on(void **state) {
 
 static int yields_and_marks(void *arg) {
   int64_t until = *(int64_t *)arg;
-  while (coir_now() < until) {
+  do {
     atomic_fetch_or(&ran_on, UINT64_C(1) << coir_worker_index());
     coir_yield();
-  }
+  } while (__builtin_popcountll(atomic_load(&ran_on)) < 2 && coir_now() < until);
   return 0;
 }
 
 static int crowd(void *arg) {
   (void)arg;
-  int64_t until = coir_after(COIR_MS(60));
+  int64_t until = coir_after(COIR_SEC(20)); /* it takes some milliseconds */
   struct coir_fiber *f[100];
   atomic_store(&ran_on, 0);
   for (int i = 0; i < 100; i++) f[i] = spawn(yields_and_marks, &until);
