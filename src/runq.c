@@ -40,7 +40,7 @@
 #else
 #define RING_MIN 256
 #define RING_MAX (UINT64_C(1) << 20)
-#define STEAL_MAX 256
+#define STEAL_MAX 1024
 #define LANE_BATCH_MAX 64
 #endif
 #define STEAL_SPINS 256

@@ -302,6 +302,7 @@ struct coir__worker {
   uint32_t colour;                                     /* (o) next stack colour */
   int64_t watch_ns;                                    /* (o) sleep of the watcher, doubling (idle.c) */
   bool slept;                                          /* (o) since it last ran a fiber */
+  bool was_brief;                                      /* (o) it has slept briefly since it last ran a fiber */
   bool is_watcher;                                     /* (o) */
   bool stale;                                          /* (o) the watcher slept: lone fibers may be taken now */
   uint64_t seen_switches[COIR__WORKERS_MAX];           /* (o) what the watcher saw of each worker last time */

@@ -269,10 +269,19 @@ void coir__wake(struct coir__waiter *waiter) { coir__wake_on(coir__carried(), wa
 /* Delivers what `bit` asks for to the wait in progress, if there is one. See the head of this file. */
 static void cancel(struct coir__waiter *waiter, uint32_t bit) {
   atm_or_sc(&waiter->cancel, bit);
-  for (;;) {
-    coir__fence_heavy(); /* the bit before the look at the word; pairs with the light fence in coir__wait */
-    uint64_t word = atm_load_acq(&waiter->word);
-    if ((word & COIR__CODE_MASK) != COIR__CODE_OPEN) return;
+  /* Who is parked has looked at the bit before, and will not again: no need for the fence. Acquire: parked goes
+   * first, so that the word is at least as new. */
+  uint64_t parked = atm_load_acq(&waiter->parked), word = atm_load_acq(&waiter->word);
+  bool is_parked = number_of(word) == parked;
+  for (;; is_parked = false) {
+    if (!is_parked) {
+      coir__fence_heavy(); /* the bit before the look at the word; pairs with the light fence in coir__wait */
+      word = atm_load_acq(&waiter->word);
+    }
+    if ((word & COIR__CODE_MASK) != COIR__CODE_OPEN) {
+      if (!is_parked) return;
+      continue; /* it was woken a moment ago, and may begin to wait again at any time */
+    }
     if (bit == COIR__CANCEL_ONCE && !(atm_and_sc(&waiter->cancel, ~bit) & bit)) return;
     if (atm_cas_ar(&waiter->word, &word, number_of(word) | COIR__CODE_CANCELED)) {
       coir__wake(waiter);
