@@ -19,29 +19,31 @@
  * The heavy fence is dear where other threads of the process run: 0.7 us on some machines, 17 us on virtual ones that
  * have to leave the guest for an interrupt. So the first sleep after some work is brief and does without: what it
  * misses for want of the fence it finds when its 50 us are over. Only who has found nothing then executes the fence,
- * and sleeps for long. On a busy server most sleeps end before that.
+ * and sleeps deeply, without limit. On a busy server most sleeps end before that.
  *
  * Lone fibers. A fiber that is alone in a queue, or in a next slot, will mostly be run by its owner in no time:
  * moving it would cost more than it takes. So thieves leave it, unless the owner has not dispatched anything since
- * they last looked. One idle worker, the watcher, sleeps by the clock while other workers run (50 us, doubling to 10
- * ms), and looks each time. While there is a watcher, lone fibers are not announced. When all have been idle for the
- * whole of its last, longest sleep, it retires, so an idle runtime does not wake at all; and who begins to run with
- * no watcher there wakes one.
+ * they last looked. One idle worker is the watcher: it sleeps by the clock (50 us, doubling to 10 ms), and looks each
+ * time. While there is a watcher, lone fibers are not announced. When all were idle for the whole of its longest
+ * sleep it retires, so an idle runtime does not wake at all. Who begins to run, finds no watcher, and knows somebody
+ * who sleeps deeply, wakes one; who sleeps briefly will take the watch by itself.
  *
  * Rejected: a wake per ready fiber (storm); spinning before sleep (takes the CPU from whoever will bring the work, on
  * small machines); announcing each use of the next slot (Tokio measured 30 % loss on message passing).
  *
  * I1: searching == workers with worker.searching set, plus those that were chosen and have not noticed yet.
  * I2: a bit of idle_mask is cleared by its worker, or by the one announcer that wakes it; who clears it knows.
- * I3: watching is 1 while exactly one worker sleeps by the clock. It becomes 0 before that worker's next last look.
- * I4: somebody watches, or nobody sleeps, or nobody runs (but for moments in which one of them is on its way to
- *     change it).
+ * I3: watching is 1 while exactly one worker is the watcher, awake or asleep; it looks at all queues at least every
+ *     WATCH_MAX. It becomes 0 before that worker runs a fiber, and before the last look of one that retires.
+ * I4: somebody watches, or nobody sleeps deeply, or nobody runs (but for moments in which one of them is on its way
+ *     to change it).
  * Bounds: half of the busy workers search; STEAL_ROUNDS rounds; watch from 50 us to 10 ms. */
 #include "internal.h"
 
 #define STEAL_ROUNDS 2
 #define FUTILE_MAX 2
 #define BRIEF COIR_US(50)
+#define FENCE_FROM COIR_MS(1) /* shorter sleeps do without the heavy fence */
 #define WATCH_MIN COIR_US(50)
 #define WATCH_MAX COIR_MS(10)
 
@@ -187,6 +189,12 @@ static enum sight look(struct coir__worker *w) {
   return sight;
 }
 
+/* I4. Sequentially consistent: we have cleared watching, or our bit, and look at deep; who is about to sleep deeply has
+ * counted itself, and looks at watching. */
+static bool owes_watcher(struct coir_runtime *rt) {
+  return !atm_load_sc(&rt->watching) && atm_load_sc(&rt->deep) && atm_load_rlx(&rt->tuned.steal);
+}
+
 /* The last one that searched looks whether there is more, and owes a watcher (I4): others may have relied on the
  * search. */
 static void search_end(struct coir__worker *w) {
@@ -194,21 +202,29 @@ static void search_end(struct coir__worker *w) {
   w->searching = 0;
   if (atm_sub_sc(&rt->searching, 1) != 1 || atm_load_sc(&rt->idle_mask) == 0) return;
   coir__fence_heavy(); /* pairs with the light fence in coir__idle_notify: who saw us search has published */
-  bool unwatched = !atm_load_sc(&rt->watching) && atm_load_rlx(&rt->tuned.steal);
-  if (unwatched || look(w) == WORK) wake_one(rt, bit_of(w));
+  if (owes_watcher(rt) || look(w) == WORK) wake_one(rt, bit_of(w));
+}
+
+static void stop_watching(struct coir__worker *w) {
+  w->is_watcher = false;
+  atm_store_sc(&w->rt->watching, 0);
 }
 
 void coir__idle_end(struct coir__worker *w) {
-  struct coir_runtime *rt = w->rt;
+  bool owes = w->slept || w->is_watcher;
+  if (COIR_LIKELY(!owes && !w->searching)) return;
   w->futile = 0;
-  w->was_brief = false;
+  w->slept = w->was_brief = w->retired = false;
+  if (w->is_watcher) stop_watching(w);
   if (w->searching) search_end(w);
-  if (COIR_LIKELY(!w->slept)) return;
-  w->slept = false;
-  /* I4. Sequentially consistent: we have cleared our bit, and look at watching; the watcher that retires has cleared
-   * watching, and looks at the bits (watch()). */
-  if (!atm_load_sc(&rt->watching) && atm_load_sc(&rt->idle_mask) && atm_load_rlx(&rt->tuned.steal))
-    wake_one(rt, bit_of(w));
+  if (owes && owes_watcher(w->rt)) wake_one(w->rt, bit_of(w));
+}
+
+void coir__idle_quit(struct coir__worker *w) {
+  if (w->is_watcher) stop_watching(w);
+  if (w->searching) atm_sub_sc(&w->rt->searching, 1);
+  w->slept = w->was_brief = w->retired = false;
+  w->searching = 0;
 }
 
 /* Sleeps where it can be roused; `deadline` 0 is no limit here only if it is COIR_NEVER. */
@@ -228,49 +244,77 @@ static void sleep_until(struct coir__worker *w, int64_t deadline) {
 
 static inline int64_t sooner(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Becomes the watcher if there is something to watch. Returns when to look again. */
-static int64_t watch(struct coir__worker *w, enum sight sight, int64_t deadline) {
+static bool can_watch(struct coir_runtime *rt) { return rt->worker_count > 1 && atm_load_rlx(&rt->tuned.steal); }
+
+/* Whether all were idle for the whole of the watcher's last, longest sleep. */
+static bool is_quiet(struct coir__worker *w) {
   struct coir_runtime *rt = w->rt;
-  bool quiet = sight == NOTHING && atm_load_sc(&rt->idle_mask) == everybody(rt) && w->watch_ns >= WATCH_MAX;
+  uint64_t total = 0, before = w->seen_total;
+  for (int i = 0; i < rt->worker_count; i++) total += atm_load_rlx(&rt->workers[i]->counts.switches);
+  w->seen_total = total;
+  return total == before && w->watch_ns >= WATCH_MAX && atm_load_sc(&rt->idle_mask) == everybody(rt);
+}
+
+/* How long this worker may sleep: the watcher by the clock; others briefly the first time after some work, and then
+ * without limit. */
+static int64_t plan(struct coir__worker *w) {
+  struct coir_runtime *rt = w->rt;
   uint32_t nobody = 0;
-  if (rt->worker_count == 1 || quiet || !atm_load_rlx(&rt->tuned.steal)) {
+  if (w->is_watcher) {
+    if (!can_watch(rt) || is_quiet(w)) {
+      stop_watching(w);
+      w->retired = true;
+      return COIR_NEVER;
+    }
+  } else if (can_watch(rt) && !w->retired && atm_cas_sc(&rt->watching, &nobody, 1)) {
+    w->is_watcher = true;
     w->watch_ns = WATCH_MIN;
-    return deadline;
+  } else {
+    bool first = !w->was_brief;
+    w->was_brief = true;
+    return first ? BRIEF : COIR_NEVER;
   }
-  if (!atm_cas_sc(&rt->watching, &nobody, 1)) return deadline;
-  w->is_watcher = true;
-  if (w->watch_ns < WATCH_MIN || sight == WORK) w->watch_ns = WATCH_MIN;
-  int64_t at = coir__os_now() + w->watch_ns;
-  if (w->watch_ns < WATCH_MAX) w->watch_ns *= 2;
-  return sooner(deadline, at);
+  int64_t span = w->watch_ns;
+  w->watch_ns = sooner(2 * span, WATCH_MAX);
+  return span;
+}
+
+/* The last look before a sleep of that length. True: there is something to do, or somebody to be. */
+static bool last_look(struct coir__worker *w, int64_t *span) {
+  struct coir_runtime *rt = w->rt;
+  if (*span >= FENCE_FROM) coir__fence_heavy(); /* pairs with the light fence in coir__idle_notify */
+  enum sight sight = look(w);
+  if (atm_load_acq(&w->attention)) return true;
+  if (sight == WORK) {
+    if (w->futile++ < FUTILE_MAX) return true;
+    *span = sooner(*span, WATCH_MIN); /* what we see and cannot get: again in a moment */
+  }
+  if (*span != COIR_NEVER || !can_watch(rt) || atm_load_sc(&rt->watching)) return false;
+  if (sight == LONE) w->retired = false;
+  return !w->retired; /* nobody watches any more, so it is up to us */
 }
 
 void coir__idle_sleep(struct coir__worker *w) {
   struct coir_runtime *rt = w->rt;
   uint64_t bit = bit_of(w);
-  bool brief = !w->was_brief;
   atm_or_sc(&rt->idle_mask, bit);
   if (w->searching) {
     w->searching = 0;
     atm_sub_sc(&rt->searching, 1);
   }
-  if (!brief) coir__fence_heavy(); /* pairs with the light fence in coir__idle_notify */
-  enum sight sight = look(w);
-  bool stay = sight == WORK && w->futile++ < FUTILE_MAX; /* what we see and cannot get is left to the watcher */
-  if (atm_load_acq(&w->attention)) stay = true;
+  int64_t span = plan(w);
+  bool deep = span == COIR_NEVER;
+  if (deep) atm_add_sc(&rt->deep, 1);
+  bool stay = last_look(w, &span);
   if (!stay) {
     coir__runtime_idle(rt);
     int64_t deadline = atm_load_acq(&w->timers.next);
-    if (brief) deadline = sooner(deadline, coir__os_now() + BRIEF);
-    else deadline = watch(w, sight, deadline);
+    if (span != COIR_NEVER) deadline = sooner(deadline, coir__os_now() + span);
     sleep_until(w, deadline);
-    w->slept = w->was_brief = true;
-    if (w->is_watcher) {
-      w->is_watcher = false;
-      w->stale = true;
-      atm_store_sc(&rt->watching, 0);
-    }
+    w->slept = true;
+    w->stale = w->is_watcher;
   }
+  if (deep) atm_sub_sc(&rt->deep, 1);
   if (stay) { /* announcers that saw us search may have relied on us: search on, and end it properly */
     atm_add_sc(&rt->searching, 1);
     w->searching = 1;
@@ -278,6 +322,6 @@ void coir__idle_sleep(struct coir__worker *w) {
   if (!(atm_and_sc(&rt->idle_mask, ~bit) & bit)) { /* I2: an announcer took the bit and counts us as searching */
     if (w->searching) atm_sub_sc(&rt->searching, 1);
     w->searching = 1;
-    w->watch_ns = WATCH_MIN;
+    w->retired = false;
   }
 }

@@ -85,6 +85,7 @@ void coir__idle_notify_outside(struct coir_runtime *rt);     /* the same from a 
 void coir__idle_wake(struct coir__worker *w);                /* make this worker look at its inbox and phase */
 void coir__idle_attention(struct coir_runtime *rt);          /* the same for all of them */
 bool coir__idle_search_begin(struct coir__worker *w);        /* may it search? */
+void coir__idle_quit(struct coir__worker *w);                /* it leaves the loop for good */
 void coir__idle_end(struct coir__worker *w);                 /* it found something to run */
 void coir__idle_sleep(struct coir__worker *w);               /* until there may be something to do */
 struct coir_fiber *coir__idle_steal(struct coir__worker *w); /* from random victims */

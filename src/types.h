@@ -303,6 +303,8 @@ struct coir__worker {
   int64_t watch_ns;                                    /* (o) sleep of the watcher, doubling (idle.c) */
   bool slept;                                          /* (o) since it last ran a fiber */
   bool was_brief;                                      /* (o) it has slept briefly since it last ran a fiber */
+  bool retired;                                        /* (o) it was the watcher, and all is quiet since */
+  uint64_t seen_total;                                 /* (o) switches of all workers when the watcher looked last */
   bool is_watcher;                                     /* (o) */
   bool stale;                                          /* (o) the watcher slept: lone fibers may be taken now */
   uint64_t seen_switches[COIR__WORKERS_MAX];           /* (o) what the watcher saw of each worker last time */
@@ -359,6 +361,7 @@ struct coir_runtime {
   /* idle.c */
   _Alignas(COIR__LINE) _Atomic(uint64_t) idle_mask; /* (a) bit i: worker i sleeps or is about to */
   _Atomic(uint32_t) searching;                      /* (a) workers that look for work */
+  _Atomic(uint32_t) deep;                           /* (a) workers that sleep without limit, or are about to */
   _Atomic(uint32_t) watching;                       /* (a) an idle worker looks now and then after lone fibers */
   _Atomic(uint32_t) phase;                          /* (a) enum coir__phase */
   _Atomic(uint32_t) cancel_all;                     /* (a) COIR_STOP_CANCEL was asked for */

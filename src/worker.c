@@ -123,10 +123,7 @@ void coir__worker_loop(struct coir__worker *w) {
     coir__idle_end(w);
     coir__run_fiber(w, f);
   }
-  if (w->searching) {
-    w->searching = 0;
-    atm_sub_sc(&rt->searching, 1);
-  }
+  coir__idle_quit(w);
   if (w->spare) coir__stack_give(w, w->spare);
   w->spare = NULL;
   coir__stack_flush(w);
