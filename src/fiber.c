@@ -82,7 +82,7 @@ static void requeue_special(struct coir__worker *w, struct coir_fiber *f) {
   } else if (flags & COIR__FIBER_LANED) {
     coir__lane_put(rt, f);
     if (priority > 0) coir__idle_attention(rt);
-    coir__idle_notify(w);
+    coir__idle_notify(w, true);
   } else {
     ready_elsewhere(rt->workers[(w->index + 1) % (uint32_t)rt->worker_count], f); /* COIR__FIBER_MIGRATE */
   }
@@ -302,7 +302,7 @@ void coir__ready(struct coir__worker *w, struct coir_fiber *f) {
   } else {
     coir__runq_push(w, f); /* woken by the loop itself (timers, poller): in their order */
   }
-  coir__idle_notify(w);
+  coir__idle_notify(w, false);
 }
 
 /* ---- Ending ---------------------------------------------------------------------------------------------------- */
@@ -457,7 +457,7 @@ static inline void publish(struct coir_runtime *rt, struct coir__worker *w, stru
   }
   if (order == COIR_ORDER_LIFO) coir__runq_push_lifo(w, f);
   else coir__runq_push(w, f);
-  coir__idle_notify(w);
+  coir__idle_notify(w, true);
 }
 
 static inline int spawn(struct coir_runtime *rt, struct coir__worker *w, coir_fn fn, void *arg,

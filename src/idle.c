@@ -80,9 +80,18 @@ static void wake_one(struct coir_runtime *rt, uint64_t except) {
   }
 }
 
-void coir__idle_notify_slow(struct coir__worker *w) {
+/* Whether taking half of what this worker has is likely to save more time than the heavy fence costs, at the pace of
+ * its last round. Jobs are: the oldest is mostly the root of many. */
+static bool is_worth_it(const struct coir__worker *victim) {
+  if (atm_load_rlx(&victim->q.bottom) != atm_load_rlx(&victim->q.top)) return true;
+  uint64_t saved_ns = coir__runq_length(victim) / 2 * atm_load_rlx(&victim->pace_ns);
+  return saved_ns >= 2 * (uint64_t)atm_load_rlx(&victim->rt->fence_ns);
+}
+
+void coir__idle_notify_slow(struct coir__worker *w, bool spawned) {
   struct coir_runtime *rt = w->rt;
-  bool lone = coir__runq_length(w) < 2 && !atm_load_rlx(&rt->lanes[1].count) && !atm_load_rlx(&rt->lanes[2].count);
+  bool few = coir__runq_length(w) < 2 || (!spawned && !is_worth_it(w));
+  bool lone = few && !atm_load_rlx(&rt->lanes[1].count) && !atm_load_rlx(&rt->lanes[2].count);
   if (lone &&
       (atm_load_acq(&rt->watching) || !atm_load_rlx(&rt->tuned.steal) || atm_load_rlx(&rt->tuned.steal_min_victim) > 1))
     return;
@@ -116,13 +125,13 @@ bool coir__idle_search_begin(struct coir__worker *w) {
   return true;
 }
 
-/* May this worker take from that one now? */
-static bool may_steal(struct coir__worker *w, struct coir__worker *victim, bool lone) {
+/* May this worker take from that one now? `eager`: also what is hardly worth it. `lone`: also a single fiber. */
+static bool may_steal(struct coir__worker *w, struct coir__worker *victim, bool eager, bool lone) {
   struct coir_runtime *rt = w->rt;
   uint64_t least = (uint64_t)atm_load_rlx(&rt->tuned.steal_min_victim);
   uint64_t length = coir__runq_length(victim);
   if (least < 2 && !lone) least = 2;
-  if (length >= least) return true;
+  if (length >= least) return eager || is_worth_it(victim);
   return lone && least < 2 && coir__runq_has_next(victim);
 }
 
@@ -149,7 +158,7 @@ static struct coir_fiber *steal_round(struct coir__worker *w, bool stale) {
     uint64_t switches = atm_load_rlx(&victim->counts.switches);
     bool lone = stale && w->seen_switches[victim->index] == switches;
     if (stale) w->seen_switches[victim->index] = switches;
-    if (!may_steal(w, victim, lone)) continue;
+    if (!may_steal(w, victim, stale || w->summoned, lone)) continue;
     atm_bump(&w->counts.steals_attempted, 1);
     struct coir_fiber *f = coir__runq_steal(w, victim, lone);
     if (f) return f;
@@ -183,8 +192,8 @@ static enum sight look(struct coir__worker *w) {
   for (int i = 0; i < rt->worker_count; i++) {
     struct coir__worker *victim = rt->workers[i];
     if (victim == w) continue;
-    if (may_steal(w, victim, false)) return WORK;
-    if (may_steal(w, victim, true)) sight = LONE;
+    if (may_steal(w, victim, false, false)) return WORK;
+    if (may_steal(w, victim, true, true)) sight = LONE;
   }
   return sight;
 }
@@ -214,7 +223,7 @@ void coir__idle_end(struct coir__worker *w) {
   bool owes = w->slept || w->is_watcher;
   if (COIR_LIKELY(!owes && !w->searching)) return;
   w->futile = 0;
-  w->slept = w->was_brief = w->retired = false;
+  w->slept = w->was_brief = w->retired = w->summoned = false;
   if (w->is_watcher) stop_watching(w);
   if (w->searching) search_end(w);
   if (owes && owes_watcher(w->rt)) wake_one(w->rt, bit_of(w));
@@ -298,6 +307,7 @@ void coir__idle_sleep(struct coir__worker *w) {
   struct coir_runtime *rt = w->rt;
   uint64_t bit = bit_of(w);
   atm_or_sc(&rt->idle_mask, bit);
+  w->summoned = false;
   if (w->searching) {
     w->searching = 0;
     atm_sub_sc(&rt->searching, 1);
@@ -322,6 +332,7 @@ void coir__idle_sleep(struct coir__worker *w) {
   if (!(atm_and_sc(&rt->idle_mask, ~bit) & bit)) { /* I2: an announcer took the bit and counts us as searching */
     if (w->searching) atm_sub_sc(&rt->searching, 1);
     w->searching = 1;
+    w->summoned = true;
     w->retired = false;
   }
 }

@@ -75,11 +75,12 @@ struct coir_fiber *coir__lane_get(struct coir__worker *w, int lane); /* one to r
 static inline int coir__lane_of(const struct coir_fiber *f) { return 1 - f->b.priority; }
 
 /* ---- idle.c ---------------------------------------------------------------------------------------------------- */
-void coir__idle_notify_slow(struct coir__worker *w);
-/* Work was published in this worker's queues, or in a lane: see that somebody looks. */
-static inline void coir__idle_notify(struct coir__worker *w) {
+void coir__idle_notify_slow(struct coir__worker *w, bool spawned);
+/* Work was published in this worker's queues, or in a lane: see that somebody looks. Fibers that were woken are
+ * announced only when they are worth it (idle.c). */
+static inline void coir__idle_notify(struct coir__worker *w, bool spawned) {
   coir__fence_light(); /* pairs with the heavy fence in coir__idle_sleep: published before the look at who sleeps */
-  if (COIR_UNLIKELY(atm_load_rlx(&w->rt->idle_mask) != 0)) coir__idle_notify_slow(w);
+  if (COIR_UNLIKELY(atm_load_rlx(&w->rt->idle_mask) != 0)) coir__idle_notify_slow(w, spawned);
 }
 void coir__idle_notify_outside(struct coir_runtime *rt);     /* the same from a thread that carries no worker of it */
 void coir__idle_wake(struct coir__worker *w);                /* make this worker look at its inbox and phase */

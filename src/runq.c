@@ -201,10 +201,19 @@ uint64_t coir__runq_length(const struct coir__worker *w) {
 
 bool coir__runq_has_next(const struct coir__worker *w) { return atm_load_rlx(&w->q.next) != NULL; }
 
+/* Executes the heavy fence, and keeps count of what it costs (idle.c asks). */
+static void thief_fence(struct coir_runtime *rt) {
+  int64_t start = coir__os_now();
+  coir__fence_heavy();
+  int64_t took = coir__os_now() - start, mean = atm_load_rlx(&rt->fence_ns);
+  if (took > COIR_US(100)) took = COIR_US(100); /* it was preempted */
+  atm_store_rlx(&rt->fence_ns, (uint32_t)(mean + (took - mean) / 8));
+}
+
 /* From the return of true to thief_leave the owner pops by compare-and-swap (I4). */
-static bool thief_enter(struct coir__runq *q) {
+static bool thief_enter(struct coir_runtime *rt, struct coir__runq *q) {
   atm_add_sc(&q->thieves, 1);
-  coir__fence_heavy(); /* pairs with the light fence in coir__runq_pop_fifo */
+  thief_fence(rt); /* pairs with the light fence in coir__runq_pop_fifo */
   for (int i = 0; i < STEAL_SPINS; i++) {
     if (atm_load_acq(&q->busy) == 0) return true;
     coir__pause();
@@ -249,7 +258,7 @@ struct coir_fiber *coir__runq_steal(struct coir__worker *thief, struct coir__wor
     return f;
   }
   if (atm_load_rlx(&q->tail) - atm_load_rlx(&q->head) < 2 && !lone) return NULL;
-  if (!thief_enter(q)) return NULL;
+  if (!thief_enter(thief->rt, q)) return NULL;
   f = take_half(thief, q, lone);
   if (!f && lone && atm_load_rlx(&q->next)) {
     f = atm_xchg_ar(&q->next, NULL);

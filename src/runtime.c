@@ -149,6 +149,7 @@ int coir_runtime_create(struct coir_runtime **out, const struct coir_config *con
   pthread_condattr_destroy(&monotonic);
   rt->worker_count = c.workers;
   rt->poller_count = c.pollers;
+  atm_store_rlx(&rt->fence_ns, 1000); /* a guess, until there are measurements */
   rt->stack_class = coir__stack_class(c.stack_bytes);
   rt->fiber_bits = (struct coir__fiber_bits){.flags = c.migrate ? COIR__FIBER_MIGRATE : 0, .worker = -1};
   set_tuning(&rt->tuned, &(struct coir_tuning){c.steal, c.steal_min_live, c.steal_min_victim, c.affinity, c.rebalance,

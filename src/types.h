@@ -301,15 +301,17 @@ struct coir__worker {
   struct coir__stack_pool stacks[COIR__STACK_CLASSES]; /* (o) */
   uint32_t colour;                                     /* (o) next stack colour */
   int64_t watch_ns;                                    /* (o) sleep of the watcher, doubling (idle.c) */
-  bool slept;                                          /* (o) since it last ran a fiber */
-  bool was_brief;                                      /* (o) it has slept briefly since it last ran a fiber */
-  bool retired;                                        /* (o) it was the watcher, and all is quiet since */
-  uint64_t seen_total;                                 /* (o) switches of all workers when the watcher looked last */
-  bool is_watcher;                                     /* (o) */
-  bool stale;                                          /* (o) the watcher slept: lone fibers may be taken now */
-  uint64_t seen_switches[COIR__WORKERS_MAX];           /* (o) what the watcher saw of each worker last time */
-  void *memory;                                        /* (c) the allocation that it lies in */
-  pthread_t pthread;                                   /* (s) */
+  _Atomic(uint32_t) pace_ns;                 /* (a) written by the owner: time per dispatch in its last round */
+  bool slept;                                /* (o) since it last ran a fiber */
+  bool was_brief;                            /* (o) it has slept briefly since it last ran a fiber */
+  bool summoned;                             /* (o) an announcer woke it to search */
+  bool retired;                              /* (o) it was the watcher, and all is quiet since */
+  uint64_t seen_total;                       /* (o) switches of all workers when the watcher looked last */
+  bool is_watcher;                           /* (o) */
+  bool stale;                                /* (o) the watcher slept: lone fibers may be taken now */
+  uint64_t seen_switches[COIR__WORKERS_MAX]; /* (o) what the watcher saw of each worker last time */
+  void *memory;                              /* (c) the allocation that it lies in */
+  pthread_t pthread;                         /* (s) */
 
   _Alignas(COIR__LINE) _Atomic(struct coir_fiber *) inbox; /* (a) what others send, newest first */
   _Atomic(uint32_t) sleeping;                              /* (a) futex word where it has no poller of its own */
@@ -373,6 +375,7 @@ struct coir_runtime {
   _Atomic(uint64_t) polls, io_events;         /* (a) of the poller threads */
   _Atomic(uint64_t) wakes_outside; /* (a) fibers made ready by threads that carry no worker of this runtime */
   _Atomic(uint32_t) visitors;      /* (a) such threads that are at it; the runtime is not freed before it is 0 */
+  _Atomic(uint32_t) fence_ns;      /* (a) what a heavy fence costs a thief: a moving average */
   _Atomic(uint32_t) forked;        /* (a) in the child of a fork: dead */
   _Atomic(int64_t) rebalance_at;   /* (a) when the next look at the balance is due */
 

@@ -42,6 +42,8 @@ static void set_pace(struct coir__worker *w, int64_t now) {
   atm_bump(&w->counts.switches, (uint64_t)done - w->empty_yields);
   w->empty_yields = 0;
   if (done > 0) {
+    int64_t pace = took / done;
+    atm_store_rlx(&w->pace_ns, pace < COIR_MS(1) ? (uint32_t)pace : (uint32_t)COIR_MS(1));
     int64_t fit = took > 0 ? LOOK_NS * done / took : TICKS_MAX;
     w->tick_limit = fit < 1 ? 1 : fit > TICKS_MAX ? TICKS_MAX : (uint32_t)fit;
   }

@@ -70,7 +70,8 @@ static void a_watcher_that_works_is_replaced(void **state) {
 static void the_last_searcher_leaves_a_watcher(void **state) {
   (void)state;
   struct coir_runtime *rt = make_runtime((struct coir_config){.workers = 3});
-  atm_or_sc(&rt->idle_mask, 4); /* worker 2 sleeps, worker 1 computes */
+  atm_or_sc(&rt->idle_mask, 4); /* worker 2 sleeps without limit, worker 1 computes */
+  atm_store_sc(&rt->deep, 1);
   CHECK(coir__idle_search_begin(rt->workers[0]));
   coir__idle_end(rt->workers[0]);
   CHECK_EQ(atm_load_sc(&rt->idle_mask), 0); /* worker 2 was woken: it finds nothing, and watches */
