@@ -34,7 +34,7 @@
 
 #ifdef COIR_HARD /* rings grow, overflow and are stolen from in small pieces all the time */
 #define RING_MIN 2
-#define RING_MAX UINT64_C(32)
+#define RING_MAX UINT64_C(32768)
 #define STEAL_MAX 2
 #define LANE_BATCH_MAX 2
 #else
