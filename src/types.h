@@ -34,7 +34,6 @@ enum coir__code {
   COIR__CODE_CANCELED, /* claimed by cancellation */
   COIR__CODE_CLAUSE,   /* claimed by clause 0; clause i is COIR__CODE_CLAUSE + i */
 };
-#define COIR__CLAUSES_MAX (COIR__CODE_MASK - COIR__CODE_CLAUSE)
 
 /* Somebody who can wait: a fiber, or a plain thread. `word` decides who wakes it; `parked` and `note` see to it that
  * nobody runs it before it has left its stack (wait.c). */
@@ -199,7 +198,6 @@ struct coir__thread {
   _Atomic(uint64_t) waits_on;  /* (a) as in a fiber */
   struct coir__local *locals;  /* values of a plain thread */
   void *tsan;                  /* ThreadSanitizer's context of the thread itself */
-  void *asan_fake;             /* AddressSanitizer's record of its own stack while it runs fibers */
   const void *asan_low;        /* bounds of the thread's own stack, for AddressSanitizer */
   size_t asan_bytes;
   void *alt_stack; /* alternate signal stack, for overflow reports */

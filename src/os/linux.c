@@ -540,7 +540,6 @@ static void record_end(void *record) {
   t->errno_location = NULL;
   t->locals = NULL;
   t->tsan = NULL;
-  t->asan_fake = NULL;
   t->asan_low = NULL;
   t->asan_bytes = 0;
   t->alt_stack = NULL;
