@@ -1,7 +1,8 @@
 /* Who looks for work, and who sleeps.
  *
  * Goal: ready fibers and sleeping workers do not coexist for long; sleeping workers cost nothing; announcing work
- * costs a worker that is not alone a load, and a system call only when it helps. Why it is hard: a worker that makes
+ * costs a worker that is not alone a load, and a system call only when it helps.
+ * Why it is hard: a worker that makes
  * a fiber ready must not miss one that is just going to sleep, yet cannot afford a fence per fiber; and one that
  * wakes a sleeper per fiber has a storm of sleepers that find nothing.
  *
@@ -236,7 +237,7 @@ void coir__idle_quit(struct coir__worker *w) {
   w->searching = 0;
 }
 
-/* Sleeps where it can be roused; `deadline` 0 is no limit here only if it is COIR_NEVER. */
+/* Sleeps where it can be roused, at most until `deadline`. */
 static void sleep_until(struct coir__worker *w, int64_t deadline) {
   atm_bump(&w->counts.sleeps, 1);
   if (w->rt->poller_count == 0) {
@@ -299,8 +300,10 @@ static bool last_look(struct coir__worker *w, int64_t *span) {
     *span = sooner(*span, WATCH_MIN); /* what we see and cannot get: again in a moment */
   }
   if (*span != COIR_NEVER || !can_watch(rt) || atm_load_sc(&rt->watching)) return false;
-  if (sight == LONE) w->retired = false;
-  return !w->retired; /* nobody watches any more, so it is up to us */
+  /* Nobody watches, so it is up to us; also if we have just retired and somebody began to run at that moment: it may
+   * have seen our watch, but has cleared its bit before (I4; sequentially consistent, as in owes_watcher). */
+  if (sight == LONE || atm_load_sc(&rt->idle_mask) != everybody(rt)) w->retired = false;
+  return !w->retired;
 }
 
 void coir__idle_sleep(struct coir__worker *w) {

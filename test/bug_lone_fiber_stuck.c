@@ -80,12 +80,26 @@ static void the_last_searcher_leaves_a_watcher(void **state) {
   CHECK_EQ(coir_runtime_destroy(rt), 0);
 }
 
+/* Somebody may begin to run at the moment in which the watcher retires, and rely on it. This thread plays the
+ * watcher. */
+static void who_retires_too_early_does_not_sleep(void **state) {
+  (void)state;
+  struct coir_runtime *rt = make_runtime((struct coir_config){.workers = 2});
+  struct coir__worker *w = rt->workers[0];
+  w->retired = w->was_brief = true; /* it is about to sleep without limit; worker 1 computes */
+  coir__idle_sleep(w);              /* slept for ever */
+  CHECK(!w->retired);
+  CHECK_EQ(atm_load_sc(&rt->deep), 0);
+  coir__idle_quit(w);
+  CHECK_EQ(atm_load_sc(&rt->searching), 0);
+  CHECK_EQ(coir_runtime_destroy(rt), 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(who_is_spawned_from_outside_is_watched),
-      cmocka_unit_test(who_is_woken_by_time_is_watched),
-      cmocka_unit_test(a_watcher_that_works_is_replaced),
-      cmocka_unit_test(the_last_searcher_leaves_a_watcher),
+      cmocka_unit_test(who_is_spawned_from_outside_is_watched), cmocka_unit_test(who_is_woken_by_time_is_watched),
+      cmocka_unit_test(a_watcher_that_works_is_replaced),       cmocka_unit_test(the_last_searcher_leaves_a_watcher),
+      cmocka_unit_test(who_retires_too_early_does_not_sleep),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
