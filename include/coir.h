@@ -1,4 +1,4 @@
-/* coir.h: fibers, time and runtimes.
+/* coir.h: fibers, time, channels, select, locks, scopes, generators, timers and runtimes.
  *
  * Coir runs many fibers on few threads. A fiber is a function with a stack of its own; it runs until it waits, and
  * while it waits its thread runs others. Everything in this header that waits says so; nothing else does.
@@ -172,6 +172,501 @@ COIR_API int coir_worker_index(void);
 /* Returns the runtime of the calling fiber; on a plain thread NULL. */
 COIR_API struct coir_runtime *coir_runtime_current(void);
 
+/* ---- Channels -------------------------------------------------------------------------------------------------- */
+
+/* A channel carries values of one size from senders to receivers, in order: values, waiting senders and waiting
+ * receivers are each served first come, first served. It holds up to `capacity` values; with capacity 0 a send
+ * completes when a receiver takes the value from the sender's hands. Fibers of any runtime and plain threads may use
+ * one channel together.
+ *
+ * A channel is reference-counted: coir_chan_create gives the caller one reference, coir_chan_ref one more, and
+ * whoever holds one gives it up by coir_chan_unref; the last frees the channel and what it still buffers. Every call
+ * on a channel needs a reference that stays held until the call returns; it may be somebody else's, such as the
+ * parent's who waits for its children. A send no longer needs it once its value has been received: so whoever receives
+ * the last value may give up the last reference. A select needs those of all its arms until it returns.
+ *
+ * What a sender wrote before the send is visible to whoever receives the value. */
+struct coir_chan; /* opaque */
+
+/* Makes a channel for values of `elem_bytes` bytes (0 is allowed: a channel that only signals) with room for
+ * `capacity` of them. Returns it with one reference; NULL when memory is short or the size cannot be represented. Does
+ * not wait. */
+COIR_API struct coir_chan *coir_chan_create(size_t elem_bytes, size_t capacity);
+
+/* Takes one more reference, and returns `chan`. NULL does nothing. */
+COIR_API struct coir_chan *coir_chan_ref(struct coir_chan *chan);
+
+/* Gives up a reference. NULL does nothing. Whoever gives up the last must see to it that nobody uses the channel. */
+COIR_API void coir_chan_unref(struct coir_chan *chan);
+
+/* Sends the value at `value` (elem_bytes bytes, copied before the call returns).
+ *
+ * Waits while the buffer is full and no receiver waits. Returns 0 when a receiver or the buffer has the value; after
+ * an error nothing was sent: -EPIPE, the channel is closed, or was closed while the call waited; -ETIMEDOUT, also
+ * with a deadline of 0 when it would have had to wait; -ECANCELED; -EINVAL for a NULL channel, and for a NULL value
+ * unless elem_bytes is 0. */
+COIR_API int coir_chan_send(struct coir_chan *chan, const void *value, int64_t deadline);
+
+/* Receives the oldest value into `value` (elem_bytes bytes); `value` NULL drops it.
+ *
+ * Waits while there is none. Returns 0; -EPIPE when the channel is closed and everything that was sent before has been
+ * received; -ETIMEDOUT, also with a deadline of 0 when it would have had to wait; -ECANCELED; -EINVAL for NULL. After
+ * an error nothing was taken, and `*value` is as it was. */
+COIR_API int coir_chan_recv(struct coir_chan *chan, void *value, int64_t deadline);
+
+/* Closes the channel: sends fail from now on, waiting senders return -EPIPE and keep their values, buffered values
+ * can still be received, and then receivers get -EPIPE. Closing twice does nothing, and so does NULL. Does not wait. */
+COIR_API void coir_chan_close(struct coir_chan *chan);
+
+/* How many values are buffered just now, how many there is room for, and whether it has been closed. NULL: 0, false. */
+COIR_API size_t coir_chan_length(const struct coir_chan *chan);
+COIR_API size_t coir_chan_capacity(const struct coir_chan *chan);
+COIR_API bool coir_chan_is_closed(const struct coir_chan *chan);
+
+/* Typed channels: the same calls, and the compiler sees to it that the values are of the channel's type.
+ *
+ *     COIR_CHAN(int) c = COIR_CHAN_CREATE(int, 16);
+ *     int v = 42;
+ *     COIR_SEND(c, &v, COIR_NEVER);
+ *     COIR_RECV(c, &v, COIR_NEVER);
+ *     COIR_CHAN_UNREF(c);
+ *
+ * COIR_CHAN(T) is a type, the same wherever it is written for the same T, for variables, parameters and members. It is
+ * as large as a pointer and NULL is no channel. COIR_SEND takes a T * or const T *, COIR_RECV a T *; anything else is
+ * an error. `T` is any complete type without a qualifier of its own. Each argument is evaluated once. */
+#define COIR__CHAN_TAG 29539 /* the bound of an array that nobody makes: tells these pointers from all others */
+#ifdef __cplusplus
+} /* extern "C" */
+template <class T> using coir__chan_of = T *(*)[COIR__CHAN_TAG];
+#define COIR_CHAN(T) coir__chan_of<T>
+#define COIR_CHAN_RAW(c) (coir__chan_raw(c))
+#define COIR_CHAN_CREATE(T, capacity) \
+  (reinterpret_cast<coir__chan_of<T>>(coir_chan_create(sizeof(T), (capacity))))
+template <class T> static inline struct coir_chan *coir__chan_raw(T *(*c)[COIR__CHAN_TAG]) {
+  return reinterpret_cast<struct coir_chan *>(c);
+}
+/* T is deduced from both, so a pointer that would only convert, to a base class say, is an error. */
+template <class T> static inline int coir__chan_send(T *(*c)[COIR__CHAN_TAG], const T *v, int64_t deadline) {
+  return coir_chan_send(coir__chan_raw(c), v, deadline);
+}
+template <class T> static inline int coir__chan_recv(T *(*c)[COIR__CHAN_TAG], T *v, int64_t deadline) {
+  return coir_chan_recv(coir__chan_raw(c), v, deadline);
+}
+template <class T> static inline const void *coir__chan_from(T *(*)[COIR__CHAN_TAG], const T *v) { return v; }
+template <class T> static inline void *coir__chan_to(T *(*)[COIR__CHAN_TAG], T *v) { return v; }
+#define COIR_SEND(c, value, deadline) (coir__chan_send((c), (value), (deadline)))
+#define COIR_RECV(c, value, deadline) (coir__chan_recv((c), (value), (deadline)))
+#define COIR__FROM(c, value) coir__chan_from((c), (value))
+#define COIR__TO(c, value) coir__chan_to((c), (value))
+extern "C" {
+#else
+#define COIR_CHAN(T) __typeof__(__typeof__(T) *(*)[COIR__CHAN_TAG])
+#define COIR__ELEM(c) __typeof__(***(c))
+/* A pointer comparison of other types than these does not compile: the first is no typed channel, the second not its
+ * element's. */
+#define COIR_CHAN_RAW(c) ((struct coir_chan *)(void *)_Generic((c), COIR_CHAN(COIR__ELEM(c)): (c)))
+#define COIR_CHAN_CREATE(T, capacity) ((COIR_CHAN(T))(void *)coir_chan_create(sizeof(T), (capacity)))
+#define COIR__FROM(c, value) \
+  _Generic((value), COIR__ELEM(c) *: (value), const __typeof__(COIR__ELEM(c)) *: (value))
+#define COIR__TO(c, value) _Generic((value), COIR__ELEM(c) *: (value))
+#define COIR_SEND(c, value, deadline) (coir_chan_send(COIR_CHAN_RAW(c), COIR__FROM(c, value), (deadline)))
+#define COIR_RECV(c, value, deadline) (coir_chan_recv(COIR_CHAN_RAW(c), COIR__TO(c, value), (deadline)))
+#endif
+#define COIR_CHAN_CLOSE(c) (coir_chan_close(COIR_CHAN_RAW(c)))
+#define COIR_CHAN_UNREF(c) (coir_chan_unref(COIR_CHAN_RAW(c)))
+
+/* ---- Select: wait for the first of many things ----------------------------------------------------------------- */
+
+/* What one arm of a select waits for. An arm whose object is NULL (or of kind NONE) is never ready. */
+enum coir_arm_kind {
+  COIR_ARM_NONE = 0,
+  COIR_ARM_SEND,       /* `object`: a channel; `value`: what to send. Ready when sent, or the channel is closed */
+  COIR_ARM_RECV,       /* `object`: a channel; `value`: where to, or NULL. Ready when received, or closed and empty */
+  COIR_ARM_FD,         /* `fd` is ready for one of `events` (COIR_READABLE, COIR_WRITABLE; coir_io.h) */
+  COIR_ARM_FIBER,      /* `object`: a fiber's handle. Ready when it has ended: joining it will not wait */
+  COIR_ARM_WAIT_GROUP, /* `object`: a wait group. Ready when its count is zero */
+  COIR_ARM_EVENT,      /* `object`: an event. Ready when it is set */
+  COIR_ARM_SCOPE,      /* `object`: a scope. Ready when it has been cancelled */
+  COIR_ARM_DEADLINE,   /* `deadline` has come */
+};
+
+/* One arm. Fill it by one of the functions below; an array of arms may be used again and again. Its memory is the
+ * caller's and must stay in place during the call. */
+struct coir_arm {
+  enum coir_arm_kind kind;
+  int result; /* set for the arm that was chosen; see coir_select */
+  void *object;
+  void *value;
+  int64_t deadline;
+  int fd, events;
+  uint64_t reserved[14]; /* the library's, during the call */
+};
+
+static inline struct coir_arm coir_arm_send(struct coir_chan *chan, const void *value) {
+  struct coir_arm arm = {COIR_ARM_SEND, 0, chan, (void *)(uintptr_t)value, 0, -1, 0, {0}};
+  return arm;
+}
+static inline struct coir_arm coir_arm_recv(struct coir_chan *chan, void *value) {
+  struct coir_arm arm = {COIR_ARM_RECV, 0, chan, value, 0, -1, 0, {0}};
+  return arm;
+}
+/* The same for typed channels, checked as COIR_SEND and COIR_RECV are. */
+#define COIR_SEND_ARM(c, value) (coir_arm_send(COIR_CHAN_RAW(c), COIR__FROM(c, value)))
+#define COIR_RECV_ARM(c, value) (coir_arm_recv(COIR_CHAN_RAW(c), COIR__TO(c, value)))
+
+static inline struct coir_arm coir_arm_fd(int fd, int events) {
+  struct coir_arm arm = {COIR_ARM_FD, 0, NULL, NULL, 0, fd, events, {0}};
+  return arm;
+}
+static inline struct coir_arm coir_arm_fiber(struct coir_fiber *fiber) {
+  struct coir_arm arm = {COIR_ARM_FIBER, 0, fiber, NULL, 0, -1, 0, {0}};
+  return arm;
+}
+static inline struct coir_arm coir_arm_deadline(int64_t deadline) {
+  struct coir_arm arm = {COIR_ARM_DEADLINE, 0, NULL, NULL, deadline, -1, 0, {0}};
+  return arm;
+}
+struct coir_wait_group;
+struct coir_event;
+struct coir_scope;
+static inline struct coir_arm coir_arm_wait_group(struct coir_wait_group *group) {
+  struct coir_arm arm = {COIR_ARM_WAIT_GROUP, 0, group, NULL, 0, -1, 0, {0}};
+  return arm;
+}
+static inline struct coir_arm coir_arm_event(struct coir_event *event) {
+  struct coir_arm arm = {COIR_ARM_EVENT, 0, event, NULL, 0, -1, 0, {0}};
+  return arm;
+}
+static inline struct coir_arm coir_arm_scope(struct coir_scope *scope) {
+  struct coir_arm arm = {COIR_ARM_SCOPE, 0, scope, NULL, 0, -1, 0, {0}};
+  return arm;
+}
+
+/* Waits until one of `count` arms is ready, does what it says, and returns its index. Exactly one arm takes effect.
+ *
+ * When several are ready, each of them is chosen with the same probability. The same channel may stand in several
+ * arms, for sending and for receiving; a select never meets itself. `deadline` 0 makes it a select with a default:
+ * when nothing is ready it returns -ETIMEDOUT at once.
+ *
+ * The chosen arm's `result` is 0; for a channel that is closed -EPIPE (nothing was sent or received); for a descriptor
+ * the events that it is ready for, or an error as coir_poll returns it.
+ *
+ * Returns the index; -ETIMEDOUT when `deadline` came first; -ECANCELED; -EINVAL for a kind that does not exist, for
+ * events that do not, a NULL value to send, or more than COIR_ARMS_MAX arms; then no arm has had an effect. With no arm
+ * that can ever be ready it waits for the deadline. */
+#define COIR_ARMS_MAX 1000000
+COIR_API int coir_select(struct coir_arm *arms, size_t count, int64_t deadline);
+
+/* ---- Locks and friends ----------------------------------------------------------------------------------------- */
+
+/* All of these are plain memory of the caller's, ready for use when zeroed, and need no clean-up; their fields are
+ * the library's. They must stay where they are while somebody uses them, and may be freed as soon as nobody waits or
+ * is inside a call, in particular by the waiter that a call has just released. Fibers of any runtime and plain threads
+ * may use them together. What was written before an unlock, release, signal, set, done or the end of a once is visible
+ * to whoever it lets go on.
+ *
+ * A call that waits returns 0, or, the object being as if it had not been called: -ETIMEDOUT, also with a deadline of
+ * 0 when it would have had to wait; -ECANCELED. Whoever was chosen to go on never gets one of these instead. */
+#define COIR_MUST_CHECK __attribute__((warn_unused_result))
+
+/* A mutex. Fair to those who wait long, else whoever comes first gets it: a waiter that has been passed over for a
+ * millisecond is handed the mutex. Who has locked it must unlock it. */
+struct coir_mutex {
+  uint64_t reserved[6];
+};
+
+/* Locks. Returns as above; -EDEADLK when the caller holds it already. */
+COIR_API COIR_MUST_CHECK int coir_mutex_lock(struct coir_mutex *mutex, int64_t deadline);
+
+/* Unlocks. Aborts with a message when the caller does not hold it. Does not wait. */
+COIR_API void coir_mutex_unlock(struct coir_mutex *mutex);
+
+/* A lock for many readers or one writer, in order of arrival: a reader waits behind a writer that came before it. So a
+ * thread or fiber that holds it for reading must not ask for it again: it would wait for the writer, and that for
+ * it. */
+struct coir_rwlock {
+  uint64_t reserved[6];
+};
+
+/* For reading, for writing. Return as above; -EDEADLK when the caller holds it for writing already. */
+COIR_API COIR_MUST_CHECK int coir_rwlock_read(struct coir_rwlock *lock, int64_t deadline);
+COIR_API COIR_MUST_CHECK int coir_rwlock_write(struct coir_rwlock *lock, int64_t deadline);
+
+/* Give it back. Abort with a message when nobody reads, or when the caller is not the writer. */
+COIR_API void coir_rwlock_read_unlock(struct coir_rwlock *lock);
+COIR_API void coir_rwlock_write_unlock(struct coir_rwlock *lock);
+
+/* A condition variable. */
+struct coir_cond {
+  uint64_t reserved[4];
+};
+
+/* Unlocks `mutex`, which the caller holds, waits for a signal, and locks it again, however it ends. Nothing gets lost
+ * between the unlock and the wait. Returns 0 for a signal; -ETIMEDOUT; -ECANCELED: then it has taken no signal. Check
+ * the condition again after each return: another may have been faster. Aborts when the caller does not hold it. */
+COIR_API int coir_cond_wait(struct coir_cond *cond, struct coir_mutex *mutex, int64_t deadline);
+
+/* Wakes the one that has waited longest, or all that wait. With or without the mutex held. Do not wait. */
+COIR_API void coir_cond_signal(struct coir_cond *cond);
+COIR_API void coir_cond_broadcast(struct coir_cond *cond);
+
+/* A counting semaphore; zeroed it has no permits. First come, first served, whatever the numbers. */
+struct coir_sem {
+  uint64_t reserved[4];
+};
+
+/* Gives a semaphore that nobody uses yet `permits` permits; >= 0. */
+COIR_API void coir_sem_init(struct coir_sem *sem, int64_t permits);
+
+/* Takes `permits` at once. Returns as above; -EINVAL when `permits` is negative. */
+COIR_API COIR_MUST_CHECK int coir_sem_acquire(struct coir_sem *sem, int64_t permits, int64_t deadline);
+
+/* Gives `permits` back, or new ones. Aborts with a message when that is negative or the sum cannot be represented. */
+COIR_API void coir_sem_release(struct coir_sem *sem, int64_t permits);
+
+/* A wait group: a counter on which to wait for zero. */
+struct coir_wait_group {
+  uint64_t reserved[4];
+};
+
+/* Adds `n`, which may be negative. At zero, all who wait are released: those that wait at that moment, whatever is
+ * added after it. A count below zero aborts with a message that says "negative wait group counter". */
+COIR_API void coir_wait_group_add(struct coir_wait_group *group, int64_t n);
+COIR_API void coir_wait_group_done(struct coir_wait_group *group); /* add -1 */
+COIR_API int64_t coir_wait_group_count(const struct coir_wait_group *group);
+
+/* Waits until the count is, or was, zero. */
+COIR_API int coir_wait_group_wait(struct coir_wait_group *group, int64_t deadline);
+
+/* An event: is set or not, until it is reset. */
+struct coir_event {
+  uint64_t reserved[4];
+};
+COIR_API void coir_event_set(struct coir_event *event); /* releases all who wait */
+COIR_API void coir_event_reset(struct coir_event *event);
+COIR_API bool coir_event_is_set(const struct coir_event *event);
+COIR_API int coir_event_wait(struct coir_event *event, int64_t deadline);
+
+/* Something that is done once. */
+struct coir_once {
+  uint64_t reserved[4];
+};
+
+/* Runs fn(arg) if nobody has; else waits until whoever runs it has done so. Returns as above (the caller that runs it
+ * always returns 0); -EDEADLK when called from within `fn`. */
+COIR_API int coir_once_do(struct coir_once *once, void (*fn)(void *arg), void *arg, int64_t deadline);
+
+/* A barrier: nobody passes before all parties have come; then it is ready for the next round. Zeroed it is for one. */
+struct coir_barrier {
+  uint64_t reserved[5];
+};
+
+/* Prepares a barrier that nobody uses yet for `parties` >= 1. */
+COIR_API void coir_barrier_init(struct coir_barrier *barrier, int parties);
+
+/* Waits for the others. Returns 1 to the last that comes and 0 to the others; -ETIMEDOUT, -ECANCELED: then the caller
+ * has not come, and the round still lacks it. */
+COIR_API int coir_barrier_wait(struct coir_barrier *barrier, int64_t deadline);
+
+/* Single flight: of those who ask for the same thing at the same time one does the work, for all. */
+struct coir_flight {
+  uint64_t reserved[72];
+};
+
+/* Does fn(arg, &result->value), whose return value becomes result->status, unless somebody is doing so for the same
+ * key (`key_bytes` bytes, which are the caller's and stay in place until it returns): then waits for that one's result.
+ * `result` is not NULL. What comes after it has ended begins anew.
+ *
+ * Returns 1 when the caller ran `fn`; 0 when it has another's result; -ETIMEDOUT, -ECANCELED (that of a caller that
+ * waits; the work goes on for the others); -EDEADLK when called for the key from within its own `fn`. */
+COIR_API int coir_flight_do(struct coir_flight *flight, const void *key, size_t key_bytes,
+                            int (*fn)(void *arg, void **value), void *arg, struct coir_result *result,
+                            int64_t deadline);
+
+/* ---- Scopes: fibers that live and end together ----------------------------------------------------------------- */
+
+/* A scope owns the fibers that are spawned into it: closing it waits for all of them, so none outlives it. It carries
+ * cancellation, a deadline, and values, from the outside to the inside.
+ *
+ *     struct coir_scope *scope;
+ *     int rc = coir_scope_open(&scope, 0, coir_after(COIR_SEC(5)));
+ *     if (rc) return rc;
+ *     coir_scope_spawn(scope, fetch, &a, NULL, NULL);
+ *     coir_scope_spawn(scope, fetch, &b, NULL, NULL);
+ *     return coir_scope_close(scope);         waits for both; the first error cancels the other and is returned
+ *
+ * Inside a scope are the fibers that were spawned into it, the code of its opener between open and close, and every
+ * scope that these open meanwhile, with their fibers. A scope is opened and closed by the same fiber (or plain
+ * thread), innermost first; a fiber that ends with a scope open aborts with a message.
+ *
+ * Cancellation. Cancelling a scope cancels everything inside it: the waiting call that a fiber is in, or else the next
+ * one that it makes, returns -ECANCELED, once for each cancellation; after that waiting calls wait as usual, so that
+ * clean-up code may wait. (So does coir_cancel for one fiber.) What was asked for more than once before the fiber
+ * noticed is delivered once. So look at what waiting calls return: who throws a -ECANCELED away waits on at the next. A
+ * cancelled scope takes no more fibers; scopes that are opened inside it later, for
+ * clean-up, are not cancelled. A cancellation of which the opener has not taken notice when it closes the scope is over
+ * with it.
+ *
+ * A scope is cancelled by coir_scope_cancel; by its deadline; by the first of its fibers that fails (unless it was
+ * opened with COIR_SCOPE_KEEP_GOING); with a scope that it is inside of; and when its opener is cancelled while it
+ * waits in coir_scope_close. Only the first cause counts.
+ *
+ * Cancelling is cooperative and takes time for each fiber inside, but no stack: trees of scopes may be deep. */
+struct coir_scope; /* opaque */
+
+#define COIR_SCOPE_KEEP_GOING 1u /* flag of coir_scope_open: a fiber that fails does not cancel the others */
+
+/* Opens a scope inside the caller's current one, if there is one. When `deadline` comes it is cancelled; that of an
+ * outer scope counts for all that is inside it, so a scope can only shorten it. COIR_NEVER: none of its own.
+ *
+ * Returns 0; -ENOMEM; -EINVAL for an unknown flag. Does not wait. */
+COIR_API int coir_scope_open(struct coir_scope **out, unsigned flags, int64_t deadline);
+
+/* Waits until all fibers of the scope have ended, and frees it. It always waits to the end: when the caller is
+ * cancelled meanwhile, the scope is.
+ *
+ * Returns why it was cancelled: the first failure's status (below zero); -ETIMEDOUT for the deadline; -ECANCELED for
+ * other causes; or 0, if it was not. With COIR_SCOPE_KEEP_GOING a failure that cancelled nothing is returned as well.
+ * Aborts with a message unless `scope` is the caller's innermost. */
+COIR_API int coir_scope_close(struct coir_scope *scope);
+
+/* Spawns a fiber into `scope` (NULL: the caller's current one); else as coir_spawn. A fiber has failed when its status
+ * is below zero and the scope was not cancelled before. With `out` its handle must be joined or detached as well; that
+ * may be after the scope was closed.
+ *
+ * Returns as coir_spawn does; -ECANCELED when the scope is cancelled, and -EINVAL when there is none. Who calls it
+ * is inside the scope, or knows otherwise that it is open. The fiber runs on the caller's runtime; of a plain thread,
+ * on the default one. */
+COIR_API int coir_scope_spawn(struct coir_scope *scope, coir_fn fn, void *arg, const struct coir_attr *attr,
+                              struct coir_fiber **out);
+
+/* Cancels `scope` and everything inside it; does nothing when that has happened. `reason` (below zero) is what
+ * coir_scope_close will return; 0 means -ECANCELED. Does not wait. Any thread that knows the scope to be open. */
+COIR_API void coir_scope_cancel(struct coir_scope *scope, int reason);
+
+/* Why `scope` (NULL: the caller's current one) was cancelled, as coir_scope_close will return it; 0: it is not. */
+COIR_API int coir_scope_reason(const struct coir_scope *scope);
+
+/* Brings the scope's deadline forward to `deadline`; a later one than it has changes nothing. Any thread that knows the
+ * scope to be open. */
+COIR_API void coir_scope_shorten(struct coir_scope *scope, int64_t deadline);
+
+/* The soonest deadline of `scope` (NULL: the caller's current one) and those that it is inside of; COIR_NEVER. */
+COIR_API int64_t coir_scope_deadline(const struct coir_scope *scope);
+
+/* The innermost scope that the caller is in: the last that it opened, or the one that it was spawned into; or NULL.
+ * What fibers that were spawned without a scope run in is NULL at first. */
+COIR_API struct coir_scope *coir_scope_current(void);
+
+/* Sets a value in `scope` under `key`, an address that serves as a name. It is seen by everybody inside, unless an
+ * inner scope has set another one. Returns 0; -ENOMEM; -EINVAL for a NULL scope or key. */
+COIR_API int coir_scope_set(struct coir_scope *scope, const void *key, void *value);
+
+/* The value of the innermost scope around the caller that has one under `key`; NULL. */
+COIR_API void *coir_scope_get(const void *key);
+
+/* Between begin and end no waiting call of the calling fiber (or plain thread) is cancelled: what is asked for
+ * meanwhile is delivered by the first waiting call after it. Pairs may be nested. An end without begin aborts. */
+COIR_API void coir_shield_begin(void);
+COIR_API void coir_shield_end(void);
+
+/* ---- Generators: fibers that run when they are asked ----------------------------------------------------------- */
+
+/* A generator is a fiber that runs only while somebody resumes it, and gives its resumer a value each time it yields.
+ *
+ *     static int count(void *n) {
+ *       for (intptr_t i = 0; i < (intptr_t)n; i++) coir_gen_yield((void *)i, NULL);
+ *       return 0;
+ *     }
+ *     coir_gen_create(&gen, count, (void *)3, NULL);
+ *     while (coir_gen_resume(gen, NULL, &value) == 0) use(value);
+ *     coir_gen_destroy(gen);
+ *
+ * Its function may make any waiting call, and resume other generators: while it waits its resumer waits, and that
+ * one's resumer. It may be resumed from fibers of any worker and runtime and from plain threads, by one at a time. A
+ * generator that nobody resumes does not keep its runtime running. */
+struct coir_gen; /* opaque */
+
+enum coir_gen_state { COIR_GEN_NEW = 0, COIR_GEN_RUNNING, COIR_GEN_YIELDED, COIR_GEN_FINISHED };
+
+/* Makes a generator that will run fn(arg) on the caller's runtime (of a plain thread: the default one). It is a fiber
+ * from its first resume on. `attr` as for coir_spawn, copied. Returns 0; -EINVAL as coir_spawn; -ENOMEM. */
+COIR_API int coir_gen_create(struct coir_gen **out, coir_fn fn, void *arg, const struct coir_attr *attr);
+
+/* Runs the generator until it yields or ends. `in` is what its pending coir_gen_yield delivers (ignored the first
+ * time); `out` (may be NULL) receives what it yields, or the value that it ended with (coir_set_value, else NULL).
+ *
+ * Returns 0 when it has yielded; 1 when it has ended; -ESRCH when it had ended before; -EBUSY when another one resumes
+ * it just now; -EDEADLK when the caller is the generator, or is being resumed by it; -EINVAL; -ENOMEM (the
+ * first time). Not cancelled itself: a cancellation of the caller is handed on to the generator, whose waiting call
+ * returns -ECANCELED; one that it has not noticed when it yields or ends is the caller's again. */
+COIR_API int coir_gen_resume(struct coir_gen *gen, void *in, void **out);
+
+/* Gives `value` to the resumer and waits for the next resume, whose `in` is stored in `*in` (may be NULL).
+ *
+ * Returns 0; -ECANCELED when the generator is being destroyed: it should clean up and return; -EPERM when the caller
+ * is no generator. */
+COIR_API int coir_gen_yield(void *value, void **in);
+
+COIR_API enum coir_gen_state coir_gen_state(const struct coir_gen *gen);
+
+/* How an ended generator ended; returns 0, or -EBUSY when it has not. */
+COIR_API int coir_gen_result(const struct coir_gen *gen, struct coir_result *out);
+
+/* Frees a generator. One that has yielded is resumed, its coir_gen_yield returns -ECANCELED, now and ever after, and
+ * the call waits until it has ended. NULL does nothing. Returns 0; -EBUSY when somebody resumes it just now; -EDEADLK
+ * as coir_gen_resume. */
+COIR_API int coir_gen_destroy(struct coir_gen *gen);
+
+/* ---- Timers and tickers ---------------------------------------------------------------------------------------- */
+
+/* A timer runs a function on a fiber of its own when its time has come, once or periodically. It belongs to the
+ * runtime of the caller that made it (of a plain thread: the default one), fires only while that runs, and does not
+ * keep it running. */
+struct coir_timer; /* opaque */
+
+/* Makes a timer, not started, that will spawn fn(arg) detached. Returns 0; -EINVAL for NULL; -ENOMEM. */
+COIR_API int coir_timer_create(struct coir_timer **out, coir_fn fn, void *arg);
+
+/* Starts the timer, or starts it anew: it fires at `deadline` (one that has passed: at once), and then every `period`
+ * ns, unless that is 0. Periods that nobody had time for are left out. While memory for the fiber is short, it tries
+ * again every millisecond.
+ *
+ * Returns 1 when it was started and had not fired: that firing will not come; 0 when not: it had never been started,
+ * or been stopped, or its last firing has happened (the function runs, has run, or is about to). -EINVAL for a negative
+ * period. Does not wait. Any thread. */
+COIR_API int coir_timer_start(struct coir_timer *timer, int64_t deadline, int64_t period);
+
+/* Stops the timer. Returns as coir_timer_start does; 1 also for a periodic one: it will not fire again. Does not wait
+ * for the function. Any thread. */
+COIR_API int coir_timer_stop(struct coir_timer *timer);
+
+/* Stops and frees it. NULL does nothing. */
+COIR_API void coir_timer_destroy(struct coir_timer *timer);
+
+/* Returns a channel that receives the time (coir_now()) once, when `deadline` has come; NULL when memory is short. The
+ * caller gives it up by coir_chan_unref, before or after; the timer is then gone as well. */
+COIR_API COIR_CHAN(int64_t) coir_timer_chan(int64_t deadline);
+
+/* A ticker sends the time on a channel with room for one, every `period` ns; when the reader is late, ticks are
+ * dropped. */
+struct coir_ticker; /* opaque */
+
+/* Makes a ticker that runs at once. Returns 0; -EINVAL for a period below 1; -ENOMEM. */
+COIR_API int coir_ticker_create(struct coir_ticker **out, int64_t period);
+
+/* Its channel; the ticker's own reference, so it lives until coir_ticker_destroy unless the caller takes another. */
+COIR_API COIR_CHAN(int64_t) coir_ticker_chan(const struct coir_ticker *ticker);
+
+/* Changes the period; the next tick comes after a whole new one. Starts a stopped ticker again. Returns 0; -EINVAL. */
+COIR_API int coir_ticker_reset(struct coir_ticker *ticker, int64_t period);
+
+/* No tick is sent from now on. Does not close the channel, and what it holds stays there. */
+COIR_API void coir_ticker_stop(struct coir_ticker *ticker);
+
+/* Stops it, and gives up its reference to the channel. NULL does nothing. */
+COIR_API void coir_ticker_destroy(struct coir_ticker *ticker);
+
 /* ---- Fiber-local values ---------------------------------------------------------------------------------------- */
 
 /* At most this many keys exist at a time, in the whole process. */
@@ -207,10 +702,25 @@ enum coir_guard {
   COIR_GUARD_CANARY,   /* a pattern at the low end, checked when a fiber leaves its stack */
 };
 
+/* A deadlock: every fiber that is left waits for another fiber of the same runtime, and nobody else could wake one: no
+ * deadline, descriptor or blocking call is pending, no timer is started, no other runtime runs, and the process has no
+ * thread that is not Coir's. Looked for in coir_runtime_run and coir_run, when all workers have gone to sleep. */
+enum coir_deadlock {
+  COIR_DEADLOCK_REPORT = 0, /* print every fiber with what it waits for and since when; cancel all fibers, at every wait
+                               that they make from now on, let them end, and return -EDEADLK */
+  COIR_DEADLOCK_ABORT,      /* print the same and abort */
+  COIR_DEADLOCK_IGNORE,     /* go on waiting */
+};
+
+/* Is told of a deadlock, on the thread of a worker and no fiber: it must not wait, and may wake fibers (by
+ * coir_cancel, coir_chan_close, coir_event_set, ...) or spawn some. Returns true when it has dealt with it, so that the
+ * runtime goes on; it is not called again before some fiber has run. */
+typedef bool (*coir_deadlock_fn)(struct coir_runtime *runtime, void *arg);
+
 /* Configuration of a runtime. Zero in a field is its default. Each field is also read from an environment variable,
  * which counts where the field is zero: COIR_ and the field's name in capitals (COIR_WORKERS=4). Switches read 1 and
  * 0. A variable that does not parse is reported on stderr and ignored. Values outside their range are brought to the
- * nearest end, except in these fields themselves: a negative number, a stack_bytes or a guard out of range is
+ * nearest end, except in these fields themselves: a negative number, a stack_bytes, guard or deadlock out of range is
  * -EINVAL. */
 struct coir_config {
   size_t size;             /* sizeof(struct coir_config); 0 is taken as this header's */
@@ -233,6 +743,9 @@ struct coir_config {
   void *(*alloc)(size_t bytes, void *arg); /* NULL: malloc; no variable. Both or neither. Any thread. */
   void (*free)(void *memory, size_t bytes, void *arg);
   void *alloc_arg;
+  enum coir_deadlock deadlock; /* what to do about a deadlock; the variable takes report, abort, ignore */
+  coir_deadlock_fn on_deadlock; /* NULL: none; no variable. Called before that is done */
+  void *on_deadlock_arg;
 };
 
 /* Runs fn(arg) as the first fiber of the default runtime, with the calling thread as worker 0, and returns when that
@@ -240,7 +753,8 @@ struct coir_config {
  *
  * Returns what `fn` returned (so an error of the runtime itself, listed next, and one of `fn` look alike: use
  * coir_runtime_run to tell them apart); -EINVAL for NULL; -EBUSY when the default runtime is running already or the
- * caller is a fiber; -ENOMEM, -EAGAIN when threads or memory are short. May be called again afterwards. */
+ * caller is a fiber; -ENOMEM, -EAGAIN when threads or memory are short; -EDEADLK when its fibers were in a deadlock
+ * (enum coir_deadlock). May be called again afterwards. */
 COIR_API int coir_run(coir_fn fn, void *arg);
 
 /* Sets the configuration of the default runtime, which is made by its first use. Returns 0; -EBUSY when it exists
@@ -260,7 +774,8 @@ COIR_API int coir_runtime_create(struct coir_runtime **out, const struct coir_co
  *
  * `status` (may be NULL) receives what `fn` returned. `fn` may be NULL: then this runs what was spawned before, and
  * returns at once when that is nothing. Returns 0; -EINVAL; -EBUSY when the runtime runs already or the caller is a
- * fiber; -EAGAIN when a thread cannot be made; -ENOMEM. On error no fiber has run. May be repeated. */
+ * fiber; -EAGAIN when a thread cannot be made; -ENOMEM; on these errors no fiber has run. -EDEADLK: it has, but its
+ * fibers were in a deadlock (enum coir_deadlock) and have been cancelled. May be repeated. */
 COIR_API int coir_runtime_run(struct coir_runtime *runtime, coir_fn fn, void *arg, int *status);
 
 /* Starts the workers as threads in the background; the caller goes on. They stay, idle or not, until coir_runtime_stop.
@@ -329,12 +844,13 @@ struct coir_fiber_info {
   uint64_t id;
   enum coir_fiber_state state;
   char name[32];
-  const char *waits_for; /* "sleep", "join", "read", ...; "" unless WAITING; a static string */
-  uint64_t waits_on;     /* what: a descriptor's number, another fiber's id; 0 where there is nothing to tell */
+  const char *waits_for; /* "sleep", "join", "read", "channel", ...; "" unless WAITING; a static string */
+  uint64_t waits_on;     /* what: a descriptor's number, another fiber's id, an object's address; 0 for none */
   int worker;            /* the worker that it ran on last; -1 when it has not run */
   size_t stack_bytes;    /* 0 before it first runs */
   size_t stack_used;     /* as it was suspended last; 0 before it first runs */
   coir_fn entry;
+  int64_t since; /* WAITING: since when (coir_now()), give or take a millisecond of its worker's work; else 0 */
 };
 
 /* Stores up to `max` living fibers in `out` and returns how many live in all; `out` may be NULL when `max` is 0. The

@@ -1,4 +1,4 @@
-/* coir_io.h: input and output that suspends the fiber, not the thread.
+/* coir_io.h: input and output that suspends the fiber, not the thread; names, signals and child processes likewise.
  *
  * Each call does what the system call of the same name does, on any kind of descriptor, with three differences: it
  * returns a negative errno code instead of setting errno; where the system call would block, the fiber waits and its
@@ -33,6 +33,7 @@
 #ifndef COIR_IO_H
 #define COIR_IO_H
 
+#include <sys/select.h> /* sigset_t */
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -105,6 +106,158 @@ COIR_API int coir_close(int fd);
  * bytes; with kernel TLS, whose records of other types end a read early, use coir_recvmsg with room for control
  * data. */
 COIR_API int coir_adopt(int fd);
+
+/* ---- Names ----------------------------------------------------------------------------------------------------- */
+
+struct addrinfo; /* <netdb.h> */
+
+/* Looks up `node` and `service` as getaddrinfo does; either may be NULL, and so may `hints`. All three are copied. The
+ * caller gives `*out` up by freeaddrinfo; on error it is NULL.
+ *
+ * Addresses and port numbers in digits are answered at once. Names are looked up on the pool of threads that serves
+ * files, at most 16 at a time, while the fiber waits; on a plain thread with COIR_NEVER, on that thread. When the
+ * deadline comes first, or the fiber is cancelled, the look-up goes on there and what it finds is freed there. With a
+ * deadline of 0 only digits are understood.
+ *
+ * Returns 0, or:
+ *   -ENOENT           no such name, or it has no such address (EAI_NONAME, EAI_NODATA, EAI_ADDRFAMILY)
+ *   -EAGAIN           no name server answered: try again later (EAI_AGAIN); or no thread could be made
+ *   -EIO              the name server failed (EAI_FAIL)
+ *   -EPROTONOSUPPORT  no such service for this type of socket (EAI_SERVICE)
+ *   -ESOCKTNOSUPPORT  hints->ai_socktype (EAI_SOCKTYPE); -EAFNOSUPPORT: hints->ai_family (EAI_FAMILY)
+ *   -EINVAL           hints->ai_flags (EAI_BADFLAGS); `out` is NULL
+ *   -ENOMEM, -EOVERFLOW (EAI_MEMORY, EAI_OVERFLOW); what the system said (EAI_SYSTEM); -ETIMEDOUT, -ECANCELED */
+COIR_API int coir_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                              struct addrinfo **out, int64_t deadline);
+
+/* Connects to a TCP service: looks the names up and tries one address after the other, each for its share of the time
+ * that is left. Returns the socket, which is as coir_socket makes them; else an error of coir_getaddrinfo, or that of
+ * the last address. */
+COIR_API int coir_tcp_connect(const char *node, const char *service, int64_t deadline);
+
+/* ---- Signals --------------------------------------------------------------------------------------------------- */
+
+/* Signals come through a channel, as values, to be received or selected with anything else.
+ *
+ *     sigset_t set;
+ *     sigemptyset(&set), sigaddset(&set, SIGINT), sigaddset(&set, SIGTERM);
+ *     coir_signals_open(&signals, &set);
+ *     COIR_RECV(coir_signals_chan(signals), &info, COIR_NEVER);
+ *     coir_signals_close(signals);
+ *
+ * From open to close the signal does not do what it would do otherwise, to the process or by a handler that was set;
+ * afterwards it does again. Nothing has to be blocked or unblocked for this: threads that block the signal, and threads
+ * that do not, may be mixed as they come. What is meant are signals to the process (kill, sigqueue, the terminal,
+ * timers, SIGCHLD); one that is directed at a thread (raise, pthread_kill) waits for as long as that thread blocks it,
+ * and Coir's own threads block all.
+ *
+ * As ever with signals, one that comes again before it was taken notice of may be told once only (those from SIGRTMIN
+ * on are each told). System calls of threads that a signal meets go on (SA_RESTART) where they can. */
+struct coir_siginfo {
+  int signo;   /* SIGINT, ... */
+  int code;    /* as si_code in sigaction(2): SI_USER, SI_QUEUE, CLD_EXITED, ... */
+  pid_t pid;   /* who sent it, or the child that SIGCHLD tells of; 0 when the kernel did */
+  uid_t uid;   /* that one's user */
+  int status;  /* of SIGCHLD: the child's exit status, or the signal that changed it */
+  void *value; /* what sigqueue(3) or a timer gave along; NULL */
+};
+
+struct coir_signals; /* opaque */
+
+/* Begins to receive the signals of `set`. Several may be open for the same signal; each gets all of them.
+ *
+ * A fiber does the work: on the runtime of the caller, of a plain thread on the default one. It keeps that running
+ * until coir_signals_close; signals that come while the runtime does not run are kept, up to some hundreds.
+ *
+ * Returns 0; -EINVAL for NULL, an empty set, and for signals that cannot be caught (SIGKILL, SIGSTOP) or that tell the
+ * thread of its own failure and would come again at once if it went on: SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP,
+ * SIGSYS, SIGABRT. -EAGAIN when 64 are open; -EMFILE, -ENFILE (it takes three descriptors); -ENOMEM. Does not wait. */
+COIR_API int coir_signals_open(struct coir_signals **out, const sigset_t *set);
+
+/* The channel, with room for 64; its reference belongs to `signals`, so it lives until coir_signals_close unless the
+ * caller takes another one. Who may be in a call on it when others close holds one of its own. */
+COIR_API COIR_CHAN(struct coir_siginfo) coir_signals_chan(const struct coir_signals *signals);
+
+/* How many signals were dropped so far because the channel was full. */
+COIR_API uint64_t coir_signals_dropped(const struct coir_signals *signals);
+
+/* Ends it: the channel is closed, so that readers get what it holds and then -EPIPE, and where this was the last for a
+ * signal, what was set before holds again (unless somebody has set something else since). NULL does nothing. Does not
+ * wait. */
+COIR_API void coir_signals_close(struct coir_signals *signals);
+
+/* ---- Child processes ------------------------------------------------------------------------------------------- */
+
+/* A child process. Starting it, waiting for it and talking to it suspend the fiber only; there is neither a thread per
+ * child nor a handler of SIGCHLD. SIGCHLD must not be ignored, though, and nobody else may wait for all children
+ * (wait, waitpid(-1)): the child's status would be gone. */
+struct coir_process; /* opaque */
+
+/* What descriptor 0, 1 or 2 of a child is. */
+enum coir_stdio_kind {
+  COIR_STDIO_INHERIT = 0, /* the caller's of the same number */
+  COIR_STDIO_NULL,        /* /dev/null */
+  COIR_STDIO_PIPE,        /* a new pipe, whose other end is coir_process_fd */
+  COIR_STDIO_FD,          /* `fd`, which stays the caller's; mind that O_NONBLOCK is shared with the child */
+  COIR_STDIO_STDOUT,      /* of descriptor 2: what descriptor 1 is */
+};
+struct coir_stdio {
+  enum coir_stdio_kind kind;
+  int fd;
+};
+
+#define COIR_PROCESS_GROUP 1u /* it leads a process group of its own, and coir_process_kill reaches the whole group */
+
+/* How to start a child. All zero but `path` is a good default. */
+struct coir_process_options {
+  const char *path;        /* the program; without a slash it is looked for in the caller's PATH */
+  char *const *argv;       /* its arguments from argv[0] on, ended by NULL; NULL: `path` alone */
+  char *const *envp;       /* its environment, ended by NULL; NULL: the caller's */
+  const char *dir;         /* where it starts, also what a relative `path` is relative to; NULL: the caller's */
+  struct coir_stdio io[3]; /* its descriptors 0, 1, 2; of the others it gets those that are not close-on-exec */
+  unsigned flags;          /* COIR_PROCESS_GROUP */
+};
+
+/* Starts a child. It begins with no signal blocked and all of them at their defaults; so who writes to a child may
+ * ignore SIGPIPE, as one should (the pipe's reader may be gone).
+ *
+ * Returns 0; what kept it from starting, such as -ENOENT (program or directory), -EACCES, -ENOEXEC, -E2BIG; -EINVAL
+ * for a NULL path, flags or kinds that do not exist; -EBADF for a bad `fd`; -EMFILE, -ENFILE; -EAGAIN, -ENOMEM. After
+ * an error there is no child, though one may have run for a moment when descriptors were short. -ECHILD: SIGCHLD is
+ * ignored. The fiber waits until the program is loaded; it is not cancelled. */
+COIR_API int coir_process_spawn(struct coir_process **out, const struct coir_process_options *options);
+
+/* Our end of the child's descriptor `which` (0, 1, 2), if that is a pipe: to write to for 0, to read from for the
+ * others. Adopted, so it is closed by coir_process_close_fd or coir_process_destroy. -EBADF when there is none. */
+COIR_API int coir_process_fd(const struct coir_process *process, int which);
+
+/* Closes our end: for 0 the child reads the end of the file. Returns 0; -EBADF when there is none. */
+COIR_API int coir_process_close_fd(struct coir_process *process, int which);
+
+/* Its number, which stays its own until it has been waited for. */
+COIR_API pid_t coir_process_pid(const struct coir_process *process);
+
+/* A descriptor that is readable from when the child has ended; for reading it is of no use. Belongs to `process`. */
+COIR_API int coir_process_pidfd(const struct coir_process *process);
+
+/* An arm of coir_select that is ready when the child has ended: coir_process_wait will not wait. */
+static inline struct coir_arm coir_arm_process(const struct coir_process *process) {
+  return coir_arm_fd(coir_process_pidfd(process), COIR_READABLE);
+}
+
+/* Waits until the child has ended, and stores how in `*status` (may be NULL), for WIFEXITED, WEXITSTATUS, WIFSIGNALED
+ * and WTERMSIG of <sys/wait.h>. Any number may wait, and ask again.
+ *
+ * Returns 0; -ETIMEDOUT, -ECANCELED: it runs on; -ECHILD when somebody else has waited for it; or as coir_poll. */
+COIR_API int coir_process_wait(struct coir_process *process, int *status, int64_t deadline);
+
+/* Sends it a signal. Never reaches another process that got the number. Returns 0; -ESRCH when it has ended and been
+ * waited for; -EPERM; -EINVAL. */
+COIR_API int coir_process_kill(struct coir_process *process, int signo);
+
+/* Forgets the child and closes what belongs to `process`, on which nobody may be in a call. NULL does nothing. A child
+ * that still runs goes on; when it has ended, the next coir_process_spawn or _destroy removes what is left of it. */
+COIR_API void coir_process_destroy(struct coir_process *process);
 
 #ifdef __cplusplus
 }

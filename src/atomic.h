@@ -16,16 +16,25 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Relaxed accesses are volatile ones where no sanitizer looks on: one move for every word of ours, as for the atomic
+ * built-ins, but compilers need not assume that it touches other memory, too, and keep that in registers. */
+#if defined(__SANITIZE_THREAD__) || defined(COIR_TSAN)
 #define atm_load_rlx(p) atomic_load_explicit((p), memory_order_relaxed)
+#define atm_store_rlx(p, v) atomic_store_explicit((p), (v), memory_order_relaxed)
+#else
+#define ATM_PLAIN(p) __typeof__((void)0, *(p))
+#define atm_load_rlx(p) (*(const volatile ATM_PLAIN(p) *)(p))
+#define atm_store_rlx(p, v) ((void)(*(volatile ATM_PLAIN(p) *)(p) = (v)))
+#endif
 #define atm_load_acq(p) atomic_load_explicit((p), memory_order_acquire)
 #define atm_load_sc(p) atomic_load_explicit((p), memory_order_seq_cst)
-#define atm_store_rlx(p, v) atomic_store_explicit((p), (v), memory_order_relaxed)
 #define atm_store_rel(p, v) atomic_store_explicit((p), (v), memory_order_release)
 #define atm_store_sc(p, v) atomic_store_explicit((p), (v), memory_order_seq_cst)
 #define atm_xchg_ar(p, v) atomic_exchange_explicit((p), (v), memory_order_acq_rel)
 #define atm_xchg_sc(p, v) atomic_exchange_explicit((p), (v), memory_order_seq_cst)
 #define atm_add_rlx(p, v) atomic_fetch_add_explicit((p), (v), memory_order_relaxed)
 #define atm_add_sc(p, v) atomic_fetch_add_explicit((p), (v), memory_order_seq_cst)
+#define atm_sub_rlx(p, v) atomic_fetch_sub_explicit((p), (v), memory_order_relaxed)
 #define atm_sub_sc(p, v) atomic_fetch_sub_explicit((p), (v), memory_order_seq_cst)
 #define atm_sub_rel(p, v) atomic_fetch_sub_explicit((p), (v), memory_order_release)
 #define atm_or_sc(p, v) atomic_fetch_or_explicit((p), (v), memory_order_seq_cst)

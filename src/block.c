@@ -1,9 +1,14 @@
 /* Calls that block, on a pool of threads, so that the worker goes on meanwhile.
  *
  * One pool for the process: the calls wait for disks, not for runtimes. A call is a record in the frame of the fiber
- * that waits for it, which is safe because the wait is shielded: neither cancellation nor a deadline ends it, only the
+ * that waits for it, which is safe because the wait is bound: neither cancellation nor a deadline ends it, only the
  * thread that has run the call. Threads are made while there are more calls than threads that are free, up to a limit;
  * beyond it calls queue, first come first served. A thread that had nothing to do for some seconds ends.
+ *
+ * An errand is a call whose waiter may leave: its record lies on the heap and has two owners, the waiter and the pool;
+ * under the lock of its queue the first of them that is through says so, and the other one disposes of it. Errands may
+ * take very long, since nobody waits for those that were left. So they have a line of their own, and only so many run
+ * at a time; for other calls there is always a thread.
  *
  * The pool is never joined: at the end of the process its threads end with it, as every thread does.
  *
@@ -15,67 +20,92 @@
 #include "internal.h"
 
 #define THREADS_MAX 64
+#define ERRANDS_MAX 16
 #define IDLE_NS COIR_SEC(10)
 
 struct call {
-  struct call *next; /* (l) pool.mutex */
+  struct coir__pooled pooled;
   void (*fn)(void *arg);
   void *arg;
   struct coir__waitq q; /* its only clause is that of the fiber whose frame this is */
   struct coir__clause clause;
 };
 
+/* What nobody runs yet. */
+struct line {
+  struct coir__pooled *first, *last;
+  int count;
+};
+
 static struct {
   pthread_mutex_t mutex; /* never held across a wait of a fiber */
   pthread_cond_t more;
-  bool is_ready;             /* `more` is initialized */
-  struct call *first, *last; /* what nobody runs yet */
-  int queued;                /* how many these are */
-  int threads, idle;         /* how many threads there are; how many of them wait for a call */
+  bool is_ready;              /* `more` is initialized */
+  struct line calls, errands; /* an errand waits while ERRANDS_MAX run */
+  int errands_running;
+  int threads, idle; /* how many threads there are; how many of them wait for a call */
 } pool = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
+static struct coir__pooled *line_take(struct line *line) {
+  struct coir__pooled *first = line->first;
+  line->first = first->next;
+  if (!line->first) line->last = NULL;
+  line->count--;
+  return first;
+}
+
+/* How many of those that are queued may begin now; the mutex is held. */
+static int startable(void) {
+  int free = ERRANDS_MAX - pool.errands_running;
+  return pool.calls.count + (pool.errands.count < free ? pool.errands.count : free);
+}
+
 /* Waits for a call; the mutex is held. NULL: none came for long. */
-static struct call *next_call(void) {
+static struct coir__pooled *next_call(void) {
   int64_t at = coir__os_now() + IDLE_NS;
   struct timespec limit = {.tv_sec = at / 1000000000, .tv_nsec = at % 1000000000};
   pool.idle++;
   int rc = 0;
-  while (!pool.first && rc == 0) rc = pthread_cond_timedwait(&pool.more, &pool.mutex, &limit);
+  while (startable() == 0 && rc == 0) rc = pthread_cond_timedwait(&pool.more, &pool.mutex, &limit);
   pool.idle--;
-  struct call *call = pool.first;
-  if (!call) return NULL;
-  pool.first = call->next;
-  if (!pool.first) pool.last = NULL;
-  pool.queued--;
-  return call;
+  if (startable() == 0) return NULL;
+  if (pool.calls.count) return line_take(&pool.calls);
+  pool.errands_running++;
+  return line_take(&pool.errands);
 }
 
-static void run(struct call *call) {
+static void run_call(struct coir__pooled *pooled) {
+  struct call *call = (struct call *)pooled;
   call->fn(call->arg);
-  coir__lock(&call->q.lock);
+  coir__bias_lock(NULL, &call->q.lock);
   struct coir__waiter *waiter = call->clause.waiter;
   bool claimed = coir__claim(&call->clause);
-  COIR_CHECK(claimed, "only its thread ends a shielded wait");
-  coir__waitq_unlink(&call->q, &call->clause);
-  coir__unlock(&call->q.lock);
+  COIR_CHECK(claimed, "only its thread ends a bound wait");
+  coir__clause_unlink(&call->clause);
+  coir__bias_unlock(NULL, &call->q.lock);
   coir__wake(waiter); /* the call is gone from here on */
 }
 
 static void *pool_thread(void *unused) {
   pthread_mutex_lock(&pool.mutex);
-  for (struct call *call; (call = next_call()) != NULL;) {
+  for (struct coir__pooled *pooled; (pooled = next_call()) != NULL;) {
+    bool is_errand = pooled->is_errand;
     pthread_mutex_unlock(&pool.mutex);
-    run(call);
+    pooled->run(pooled); /* and it is gone */
     pthread_mutex_lock(&pool.mutex);
+    if (!is_errand) continue;
+    pool.errands_running--;
+    if (pool.errands.count) pthread_cond_signal(&pool.more); /* we may find a call first */
   }
   pool.threads--;
   pthread_mutex_unlock(&pool.mutex);
   return unused;
 }
 
-/* Makes one more thread if the free ones do not suffice; the mutex is held. False: there is none at all. */
+/* Makes one more thread if the free ones do not suffice for what is queued; the mutex is held. False: there is none at
+ * all. */
 static bool staff(void) {
-  if (pool.queued < pool.idle || pool.threads >= THREADS_MAX) return true;
+  if (startable() <= pool.idle || pool.threads >= THREADS_MAX) return true;
   pthread_t thread;
   if (coir__os_thread_start(&thread, "coir-block", pool_thread, NULL) == 0) {
     pthread_detach(thread);
@@ -94,35 +124,74 @@ static void pool_init(void) {
   pool.is_ready = true;
 }
 
-static int submit(struct call *call) {
+static int submit(struct coir__pooled *pooled) {
   pthread_mutex_lock(&pool.mutex);
   if (!pool.is_ready) pool_init();
+  struct line *line = pooled->is_errand ? &pool.errands : &pool.calls;
+  if (line->last) line->last->next = pooled;
+  else line->first = pooled;
+  line->last = pooled;
+  line->count++;
   bool has_thread = staff();
-  if (has_thread) {
-    if (pool.last) pool.last->next = call;
-    else pool.first = call;
-    pool.last = call;
-    pool.queued++;
-    pthread_cond_signal(&pool.more);
-  }
+  if (has_thread) pthread_cond_signal(&pool.more);
+  else *line = (struct line){.first = NULL}; /* it was the only one (I1) */
   pthread_mutex_unlock(&pool.mutex);
   return has_thread ? 0 : -EAGAIN;
 }
 
 int coir__block_call(void (*fn)(void *arg), void *arg, uint64_t object) {
-  if (!coir__self()) {
+  struct coir__worker *w = coir__self();
+  if (!w) {
     fn(arg);
     return 0;
   }
-  struct call call = {.fn = fn, .arg = arg};
+  struct call call = {.pooled.run = run_call, .fn = fn, .arg = arg};
   struct coir__wait wait;
-  coir__wait_begin_shielded(&wait, COIR__REASON_BLOCK, object);
-  coir__lock(&call.q.lock);
+  coir__wait_begin_bound(&wait, COIR__REASON_BLOCK, object);
+  coir__bias_lock(w, &call.q.lock);
   coir__wait_add(&wait, &call.clause, &call.q);
-  coir__unlock(&call.q.lock);
-  int rc = submit(&call);
-  if (rc) coir__wait_abandon(&wait);
+  coir__bias_unlock(w, &call.q.lock);
+  int rc = submit(&call.pooled);
+  if (rc) coir__wait_retract(&wait);
   else coir__wait(&wait);
+  return rc;
+}
+
+static void run_errand(struct coir__pooled *pooled) {
+  struct coir__errand *e = (struct coir__errand *)pooled;
+  coir__bias_lock(NULL, &e->q.lock);
+  bool is_left = e->is_left;
+  coir__bias_unlock(NULL, &e->q.lock);
+  if (!is_left) e->fn(e);
+  coir__bias_lock(NULL, &e->q.lock);
+  struct coir__clause *taken = coir__waitlist_take(&e->q.list);
+  is_left = e->is_left;
+  e->is_done = true;
+  coir__bias_unlock(NULL, &e->q.lock); /* the errand is gone from here on, unless it was left to us */
+  if (taken) coir__wake(taken->waiter);
+  else if (is_left) e->dispose(e);
+}
+
+int coir__block_errand(struct coir__errand *e, int64_t deadline) {
+  e->pooled.run = run_errand;
+  e->pooled.is_errand = true;
+  int rc = submit(&e->pooled);
+  if (rc == 0) {
+    struct coir__worker *w = coir__carried();
+    struct coir__clause clause;
+    coir__bias_lock(w, &e->q.lock);
+    bool is_done = e->is_done;
+    if (is_done) coir__bias_unlock(w, &e->q.lock);
+    else rc = coir__waitq_wait(w, &e->q, &clause, COIR__REASON_BLOCK, deadline);
+    if (rc == 0) return 0;
+    w = coir__carried();
+    coir__bias_lock(w, &e->q.lock);
+    is_done = e->is_done;
+    e->is_left = true;
+    coir__bias_unlock(w, &e->q.lock);
+    if (!is_done) return rc;
+  }
+  e->dispose(e);
   return rc;
 }
 
@@ -130,6 +199,6 @@ void coir__block_fork_child(void) {
   static const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
   pool.mutex = fresh; /* whoever held it is not in this process */
   pool.is_ready = false;
-  pool.first = pool.last = NULL;
-  pool.queued = pool.threads = pool.idle = 0;
+  pool.calls = pool.errands = (struct line){.first = NULL};
+  pool.errands_running = pool.threads = pool.idle = 0;
 }

@@ -5,7 +5,7 @@
 
 #include "internal.h"
 
-enum kind { INT, SIZE, SWITCH, GUARD };
+enum kind { INT, SIZE, SWITCH, GUARD, DEADLOCK };
 
 static const struct field {
   const char *variable;
@@ -29,17 +29,20 @@ static const struct field {
     {"COIR_REBALANCE_THRESHOLD", offsetof(struct coir_config, rebalance_threshold), INT, 4, 1, 1 << 30},
     {"COIR_REBALANCE_INTERVAL_MS", offsetof(struct coir_config, rebalance_interval_ms), INT, 10, 1, 1 << 30},
     {"COIR_MIGRATE", offsetof(struct coir_config, migrate), SWITCH, 0, 0, 1},
+    {"COIR_DEADLOCK", offsetof(struct coir_config, deadlock), DEADLOCK, 0, 0, COIR_DEADLOCK_IGNORE},
 };
 
-static const char *const guards[] = {"auto", "madvise", "mprotect", "canary"};
+static const char *const guards[] = {"auto", "madvise", "mprotect", "canary", NULL};
+static const char *const deadlocks[] = {"report", "abort", "ignore", NULL};
 
 static int64_t clamp(int64_t v, int64_t min, int64_t max) { return v < min ? min : v > max ? max : v; }
 
 /* Reads the variable's text. False: it does not parse. */
 static bool parse(const struct field *f, const char *text, int64_t *out) {
-  if (f->kind == GUARD) {
-    for (int i = 0; i < (int)(sizeof guards / sizeof guards[0]); i++)
-      if (!strcmp(text, guards[i])) {
+  if (f->kind == GUARD || f->kind == DEADLOCK) {
+    const char *const *words = f->kind == GUARD ? guards : deadlocks;
+    for (int i = 0; words[i]; i++)
+      if (!strcmp(text, words[i])) {
         *out = i;
         return true;
       }
@@ -91,6 +94,7 @@ int coir__config_fill(struct coir_config *out, const struct coir_config *in) {
   }
   if (!c.alloc != !c.free) return -EINVAL;
   if ((int)c.guard < 0 || c.guard > COIR_GUARD_CANARY) return -EINVAL;
+  if ((int)c.deadlock < 0 || c.deadlock > COIR_DEADLOCK_IGNORE) return -EINVAL;
   if (c.stack_bytes && coir__stack_class(c.stack_bytes) < 0) return -EINVAL;
   for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
     int64_t v = load(&c, &fields[i]);

@@ -12,7 +12,8 @@
  * Counting. Each worker counts the fibers that were spawned and that ended on it; nobody adds up until somebody must
  * know. coir__live reads all the ended counts first and the spawned counts after: a fiber is counted as spawned
  * before it can be counted as ended, and both only grow, so if the sums are equal no fiber lived at the moment
- * between the two readings. With nobody left to spawn, none lives after it.
+ * between the two readings. With nobody left to spawn, none lives after it. A generator that yields counts as ended
+ * meanwhile, and as spawned when it is resumed, in counts of their own.
  *
  * Who frees a descriptor: the end of the fiber if it is detached, else whoever joins or detaches it. `ended` is
  * written under exit.lock, and giving that lock back is the last that the end of a fiber does to the descriptor; so
@@ -232,6 +233,11 @@ int coir_yield(void) {
 }
 #endif
 
+void coir__breathe_now(struct coir_fiber *f) {
+  f->b.streak = 0;
+  coir_yield();
+}
+
 void coir__run_fiber(struct coir__worker *w, struct coir_fiber *f) {
   struct coir__thread *t = w->thread;
   void *fake = NULL;
@@ -320,24 +326,28 @@ void coir__fiber_free(struct coir__worker *w, struct coir_fiber *f) {
 /* The status is final: wakes who waits for the end. The descriptor is gone, or another's, afterwards. */
 static void complete(struct coir__worker *w, struct coir_fiber *f) {
   struct coir__waitq *q = &f->exit;
-  struct coir__clause *woken = NULL, *next;
-  coir__lock(&q->lock);
-  for (struct coir__clause *c = q->first; c; c = next) {
-    next = c->next;
-    if (!coir__claim(c)) continue;
-    coir__waitq_unlink(q, c);
-    c->next = woken;
-    woken = c;
-  }
+  coir__bias_lock(w, &q->lock);
+  struct coir__clause *woken = q->list.first ? coir__waitlist_take_all(&q->list) : NULL;
   uint32_t detached = atm_load_rlx(&f->ended) & COIR__DETACHED;
   /* Release: status and value. Pairs with the acquire in coir_join. */
   atm_store_rel(&f->ended, detached | COIR__ENDED);
-  coir__unlock(&q->lock);
-  for (; woken; woken = next) {
-    next = woken->next;
-    coir__wake_on(w, woken->waiter);
-  }
+  coir__bias_unlock(w, &q->lock);
+  coir__wake_all(w, woken);
   if (detached) coir__fiber_free(w, f);
+}
+
+/* The same for one that belongs to somebody. */
+static void __attribute__((noinline)) complete_kin(struct coir__worker *w, struct coir_fiber *f) {
+  void (*on_ended)(void *) = f->on_ended;
+  void *kin = f->kin;
+  complete(w, f);
+  if (on_ended) on_ended(kin);
+}
+
+/* Tells those whom the fiber belongs to. */
+static struct coir__worker *__attribute__((noinline)) end_kin(struct coir_fiber *f) {
+  if (f->on_end) f->on_end(f);
+  return coir__self();
 }
 
 /* Ends the calling fiber, whose result is set, and never returns. Inlined, because a call that does not return leaves
@@ -352,11 +362,13 @@ static inline void __attribute__((always_inline, noreturn)) end(void) {
     coir__locals_destroy(f->locals);
     w = coir__self(); /* the destructors may have waited */
   }
+  if (COIR_UNLIKELY(f->b.more & COIR__MORE_KIN)) w = end_kin(f);
   if (COIR_UNLIKELY(canary)) coir__stack_check(s, __builtin_frame_address(0));
   /* Release: what this worker spawned was counted before. Pairs with the acquire in coir__live. */
   atm_store_rel(&w->counts.ended, atm_load_rlx(&w->counts.ended) + 1);
   s->fiber = NULL;
-  complete(w, f);
+  if (COIR_LIKELY(!coir__has_kin(f))) complete(w, f);
+  else complete_kin(w, f);
   struct coir_fiber *next = pick(w);
   w->prev = NULL;
 #if !defined(COIR_SANITIZED)
@@ -400,7 +412,7 @@ void coir_exit(int status, void *value) {
 /* ---- Spawning -------------------------------------------------------------------------------------------------- */
 
 /* Checks `attr` against `rt`. Returns the size class of the stack, or an error. */
-static int attr_check(const struct coir_runtime *rt, const struct coir_attr *attr) {
+int coir__attr_check(const struct coir_runtime *rt, const struct coir_attr *attr) {
   if (attr->priority < COIR_PRIORITY_LOW || attr->priority > COIR_PRIORITY_HIGH) return -EINVAL;
   if ((unsigned)attr->order > COIR_ORDER_LIFO) return -EINVAL;
   if (attr->worker > (uint32_t)rt->worker_count) return -EINVAL;
@@ -434,6 +446,7 @@ static inline struct coir_fiber *fiber_make(struct coir_runtime *rt, struct coir
   f->arg = arg;
   f->b = rt->fiber_bits;
   f->stack_class = stack_class;
+  f->waiter.shield = 0;
   atm_store_rlx(&f->waiter.cancel, 0);
   atm_store_rlx(&f->ended, ended);
   atm_store_rel(&f->entry, fn); /* last: from here on who walks the slabs finds it */
@@ -460,19 +473,57 @@ static inline void publish(struct coir_runtime *rt, struct coir__worker *w, stru
   coir__idle_notify(w, true);
 }
 
-static inline int spawn(struct coir_runtime *rt, struct coir__worker *w, coir_fn fn, void *arg,
-                        const struct coir_attr *attr, struct coir_fiber **out) {
-  if (out) *out = NULL;
+static inline int prepare(struct coir_runtime *rt, struct coir__worker *w, coir_fn fn, void *arg,
+                          const struct coir_attr *attr, struct coir_fiber **out, bool detached) {
   if (COIR_UNLIKELY(!fn)) return -EINVAL;
   if (COIR_UNLIKELY(!rt)) return -ENOMEM;
-  int size_class = attr ? attr_check(rt, attr) : rt->stack_class;
+  int size_class = attr ? coir__attr_check(rt, attr) : rt->stack_class;
   if (COIR_UNLIKELY(size_class < 0)) return size_class;
-  struct coir_fiber *f = fiber_make(rt, w, fn, arg, out ? 0 : COIR__DETACHED, (uint32_t)size_class);
+  struct coir_fiber *f = fiber_make(rt, w, fn, arg, detached ? COIR__DETACHED : 0, (uint32_t)size_class);
   if (COIR_UNLIKELY(!f)) return -ENOMEM;
   if (attr) attr_apply(f, attr, w);
-  if (out) *out = f;
-  publish(rt, w, f, attr ? attr->order : COIR_ORDER_FIFO);
+  *out = f;
   return 0;
+}
+
+static inline int spawn(struct coir_runtime *rt, struct coir__worker *w, coir_fn fn, void *arg,
+                        const struct coir_attr *attr, struct coir_fiber **out) {
+  struct coir_fiber *f = NULL;
+  int rc = prepare(rt, w, fn, arg, attr, &f, !out);
+  if (out) *out = f;
+  if (COIR_LIKELY(!rc)) publish(rt, w, f, attr ? attr->order : COIR_ORDER_FIFO);
+  return rc;
+}
+
+int coir__fiber_prepare(struct coir_runtime *rt, struct coir__worker *w, coir_fn fn, void *arg,
+                        const struct coir_attr *attr, struct coir_fiber **out, bool detached) {
+  *out = NULL;
+  return prepare(rt, w, fn, arg, attr, out, detached);
+}
+
+void coir__fiber_publish(struct coir__worker *w, struct coir_fiber *f, const struct coir_attr *attr) {
+  publish(f->rt, w, f, attr ? attr->order : COIR_ORDER_FIFO);
+}
+
+void coir__fiber_publish_next(struct coir__worker *w, struct coir_fiber *f) {
+  if (!w || w->rt != f->rt || (f->b.flags & COIR__FIBER_SPECIAL)) {
+    publish(f->rt, w && w->rt == f->rt ? w : NULL, f, COIR_ORDER_FIFO);
+    return;
+  }
+  atm_bump(&w->counts.spawned, 1);
+  bool taken = coir__runq_has_next(w);
+  coir__runq_push_next(w, f);
+  if (taken) coir__idle_notify(w, true);
+}
+
+void coir__fiber_kin(struct coir_fiber *f) {
+  if (coir__has_kin(f)) return;
+  f->on_end = NULL;
+  f->on_ended = NULL;
+  f->kin = NULL;
+  f->scope = NULL;
+  f->gen = NULL;
+  f->b.more |= COIR__MORE_KIN;
 }
 
 int coir_spawn(coir_fn fn, void *arg, const struct coir_attr *attr, struct coir_fiber **out) {
@@ -490,13 +541,27 @@ int coir_runtime_spawn(struct coir_runtime *runtime, coir_fn fn, void *arg, cons
   return spawn(runtime, w && w->rt == runtime ? w : NULL, fn, arg, attr, out);
 }
 
+/* Acquire: what was counted before. Pairs with the releases in end() and coir__count_suspended. */
 uint64_t coir__live(struct coir_runtime *rt) {
-  uint64_t ended = 0, spawned = 0;
+  uint64_t out = atm_load_acq(&rt->dropped), in = 0;
+  for (int i = 0; i < rt->worker_count; i++) {
+    const struct coir__counts *c = &rt->workers[i]->counts;
+    out += atm_load_acq(&c->ended);
+    out += atm_load_acq(&c->suspended);
+  }
+  for (int i = 0; i < rt->worker_count; i++) {
+    const struct coir__counts *c = &rt->workers[i]->counts;
+    in += atm_load_acq(&c->spawned);
+    in += atm_load_acq(&c->resumed);
+  }
+  return in + atm_load_acq(&rt->spawned_outside) + atm_load_acq(&rt->resumed_outside) - out;
+}
+
+uint64_t coir__fibers_left(struct coir_runtime *rt) {
+  uint64_t ended = atm_load_acq(&rt->dropped), spawned = 0;
   for (int i = 0; i < rt->worker_count; i++) ended += atm_load_acq(&rt->workers[i]->counts.ended);
-  ended += atm_load_acq(&rt->dropped);
   for (int i = 0; i < rt->worker_count; i++) spawned += atm_load_acq(&rt->workers[i]->counts.spawned);
-  spawned += atm_load_acq(&rt->spawned_outside);
-  return spawned - ended;
+  return spawned + atm_load_acq(&rt->spawned_outside) - ended;
 }
 
 /* ---- Joining --------------------------------------------------------------------------------------------------- */
@@ -506,15 +571,14 @@ static int wait_for_end(struct coir__worker *w, struct coir_fiber *f, int64_t de
   if (deadline != COIR_NEVER && (deadline <= 0 || deadline <= coir__os_now())) return -ETIMEDOUT;
   struct coir__wait wait;
   struct coir__clause clause;
-  coir__wait_begin_on(w, &wait, COIR__REASON_JOIN, f->id, deadline);
-  coir__lock(&f->exit.lock);
+  coir__bias_lock(w, &f->exit.lock);
   if (atm_load_rlx(&f->ended) & COIR__ENDED) {
-    coir__unlock(&f->exit.lock);
-    coir__wait_abandon(&wait);
+    coir__bias_unlock(w, &f->exit.lock);
     return 0;
   }
+  coir__wait_begin_on(w, &wait, COIR__REASON_JOIN, f->id, deadline);
   coir__wait_add(&wait, &clause, &f->exit);
-  coir__unlock(&f->exit.lock);
+  coir__bias_unlock(w, &f->exit.lock);
   uint32_t code = coir__wait(&wait);
   return code < COIR__CODE_CLAUSE ? coir__wait_result(code) : 0;
 }
@@ -528,9 +592,9 @@ int coir_join(struct coir_fiber *fiber, struct coir_result *out, int64_t deadlin
     if (rc) return rc;
     w = coir__self();
   }
-  if (COIR_UNLIKELY(atm_load_acq(&fiber->exit.lock.held))) { /* complete() is about to let go of it */
-    coir__lock(&fiber->exit.lock);
-    coir__unlock(&fiber->exit.lock);
+  if (COIR_UNLIKELY(coir__bias_is_held(&fiber->exit.lock))) { /* complete() is about to let go of it */
+    coir__bias_lock(w, &fiber->exit.lock);
+    coir__bias_unlock(w, &fiber->exit.lock);
   }
   if (out) {
     out->status = fiber->status;
@@ -542,11 +606,12 @@ int coir_join(struct coir_fiber *fiber, struct coir_result *out, int64_t deadlin
 
 void coir_detach(struct coir_fiber *fiber) {
   if (!fiber) return;
-  coir__lock(&fiber->exit.lock);
+  struct coir__worker *w = coir__carried();
+  coir__bias_lock(w, &fiber->exit.lock);
   uint32_t ended = atm_load_rlx(&fiber->ended);
   atm_store_rlx(&fiber->ended, ended | COIR__DETACHED);
-  coir__unlock(&fiber->exit.lock);
-  if (ended & COIR__ENDED) coir__fiber_free(coir__self(), fiber);
+  coir__bias_unlock(w, &fiber->exit.lock);
+  if (ended & COIR__ENDED) coir__fiber_free(w, fiber);
 }
 
 /* ---- What a fiber knows of itself ------------------------------------------------------------------------------ */
@@ -621,11 +686,11 @@ static void empty_queues(struct dropping *d) {
   }
 }
 
-/* A fiber in a shielded wait (a call on a pool thread, which works on its frame) is not claimed but waited for. */
+/* A fiber in a bound wait (a call on a pool thread, which works on its frame) is not claimed but waited for. */
 static void drop(struct dropping *d, struct coir_fiber *f) {
   struct coir_runtime *rt = d->rt;
-  uint64_t word = atm_load_acq(&f->waiter.word);
-  if (!(f->b.flags & COIR__FIBER_DROPPED) && (word & COIR__CODE_MASK) == COIR__CODE_OPEN &&
+  uint64_t word = atm_load_acq(&f->waiter.word), code = word & COIR__CODE_MASK;
+  if (!(f->b.flags & COIR__FIBER_DROPPED) && code >= COIR__CODE_OPEN && code <= COIR__CODE_SHIELDED &&
       atm_cas_ar(&f->waiter.word, &word, (word & ~COIR__CODE_MASK) | COIR__CODE_CANCELED))
     mark(d, f);
   for (int tries = 0; !(f->b.flags & COIR__FIBER_DROPPED); tries++) { /* somebody outside is about to queue it */
@@ -647,14 +712,18 @@ static void drop(struct dropping *d, struct coir_fiber *f) {
   }
   f->b.flags &= (uint8_t)~COIR__FIBER_DROPPED;
   f->status = -ECANCELED;
+  if (coir__has_kin(f) && f->on_end) f->on_end(f);
   d->done++;
   atm_add_sc(&rt->dropped, 1);
-  complete(NULL, f);
+  if (coir__has_kin(f)) complete_kin(NULL, f);
+  else complete(NULL, f);
 }
+
+void coir__fiber_drop(struct coir_fiber *f) { drop(&(struct dropping){.rt = f->rt}, f); }
 
 void coir__fibers_drop(struct coir_runtime *rt) {
   struct dropping d = {.rt = rt};
-  if (coir__live(rt) == 0) return;
+  if (coir__fibers_left(rt) == 0) return;
   do {
     empty_queues(&d);
     for (struct coir__slab *slab = atm_load_acq(&rt->slabs); slab; slab = slab->next)

@@ -38,7 +38,7 @@ void coir_runtime_get_stats(struct coir_runtime *runtime, struct coir_stats *out
   if (!runtime || !out) return;
   struct coir_stats s = {.workers = runtime->worker_count, .pollers = runtime->poller_count};
   s.workers_idle = __builtin_popcountll(atm_load_rlx(&runtime->idle_mask));
-  s.fibers_live = coir__live(runtime);
+  s.fibers_live = coir__fibers_left(runtime);
   s.fibers_spawned = atm_load_rlx(&runtime->spawned_outside);
   for (int i = 0; i < runtime->worker_count; i++) {
     const struct coir__counts *c = &runtime->workers[i]->counts;
@@ -75,7 +75,7 @@ static PEEKS int running_on(struct coir_runtime *rt, const struct coir_fiber *f)
 static PEEKS enum coir_fiber_state state_of(const struct coir_fiber *f) {
   if (atm_load_acq(&f->ended) & COIR__ENDED) return COIR_FIBER_ENDED;
   uint64_t word = atm_load_acq(&f->waiter.word), code = word & COIR__CODE_MASK;
-  bool waits = code == COIR__CODE_OPEN || code == COIR__CODE_SHIELDED;
+  bool waits = code >= COIR__CODE_OPEN && code <= COIR__CODE_BOUND;
   return waits && atm_load_acq(&f->waiter.parked) == (word & ~COIR__CODE_MASK) ? COIR_FIBER_WAITING : COIR_FIBER_READY;
 }
 
@@ -92,6 +92,7 @@ static PEEKS void describe(struct coir_runtime *rt, const struct coir_fiber *f, 
     uint64_t on = atm_load_rlx(&f->waits_on);
     out->waits_for = coir__reason_name((enum coir__reason)(on & 0xff));
     out->waits_on = on >> 8;
+    out->since = atm_load_rlx(&f->since);
   }
   bool named = __atomic_load_n(&f->b.flags, __ATOMIC_ACQUIRE) & COIR__FIBER_NAMED;
   for (int i = 0; named && i < COIR__NAME_MAX - 1; i++)

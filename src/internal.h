@@ -57,11 +57,57 @@ void coir__stack_stats(struct coir_runtime *rt, struct coir_stats *out); /* fill
 int coir__overflow_arm_thread(struct coir__thread *t); /* alternate signal stack, and once the handlers */
 void coir__overflow_disarm_thread(struct coir__thread *t);
 
+/* ---- bias.c: locks that lean towards one worker ----------------------------------------------------------------- */
+void coir__bias_attach(struct coir__worker *w); /* gives a new worker a word of its own */
+void coir__bias_detach(struct coir__worker *w);
+void coir__bias_fork_child(void);
+void coir__bias_lock_slow(struct coir__worker *w, struct coir__bias *l);
+
+/* Locks if the lock leans to `w`, and leaves what was locked so: for paths that give up otherwise. */
+static inline bool coir__bias_enter(struct coir__worker *w, struct coir__bias *l) {
+  if (COIR_UNLIKELY(atm_load_rlx(&l->owner) != w->bias)) return false;
+  COIR_DCHECK(!atm_load_rlx(w->inside), "no two such locks are held at once");
+  /* Release: whoever finds that we are inside something else by now sees what we did in the former. */
+  atm_store_rel(w->inside, l);
+  /* Our word before the look at the name; pairs with the heavy fence in evict(). A light fence: where those are real
+   * ones, no lock leans. */
+  atomic_signal_fence(memory_order_seq_cst);
+  if (COIR_LIKELY(atm_load_rlx(&l->owner) == w->bias)) return true;
+  atm_store_rel(w->inside, NULL);
+  return false;
+}
+static inline void coir__bias_leave(struct coir__worker *w) {
+  atm_store_rel(w->inside, NULL); /* as in coir__bias_unlock */
+}
+
+/* Whether anybody may be inside. What an owner does inside shows here before it shows outside. */
+bool coir__bias_is_held(struct coir__bias *l);
+
+/* `w`: the worker that the calling thread carries, or NULL; the same for both. */
+static inline void coir__bias_lock(struct coir__worker *w, struct coir__bias *l) {
+  if (COIR_LIKELY(w && atm_load_rlx(&l->owner) == w->bias)) {
+    COIR_DCHECK(!atm_load_rlx(w->inside), "no two such locks are held at once");
+    /* Release: whoever finds that we are inside something else by now sees what we did in the former. */
+    atm_store_rel(w->inside, l);
+    /* Our word before the look at the name; pairs with the heavy fence in evict(). This is a light fence: where those
+     * are real ones, nobody owns a lock. */
+    atomic_signal_fence(memory_order_seq_cst);
+    if (COIR_LIKELY(atm_load_rlx(&l->owner) == w->bias)) return;
+    atm_store_rel(w->inside, NULL);
+  }
+  coir__bias_lock_slow(w, l);
+}
+
+static inline void coir__bias_unlock(struct coir__worker *w, struct coir__bias *l) {
+  /* Release: pairs with the acquire in evict(). Afterwards the lock's memory may be gone. */
+  if (COIR_LIKELY(w && atm_load_rlx(w->inside) == l)) atm_store_rel(w->inside, NULL);
+  else coir__unlock(&l->lock);
+}
+
 /* ---- runq.c ---------------------------------------------------------------------------------------------------- */
 int coir__runq_init(struct coir__worker *w);
 void coir__runq_fini(struct coir__worker *w);
-/* pop and push, inline: runq.h */
-void coir__runq_push_next(struct coir__worker *w, struct coir_fiber *f); /* owner: runs next, a former one queues */
+/* pop, push, and the next slot, inline: runq.h */
 void coir__runq_push_lifo(struct coir__worker *w, struct coir_fiber *f); /* owner: newest of the deque */
 uint64_t coir__runq_length(const struct coir__worker *w);                /* any thread: ring and deque, roughly */
 bool coir__runq_has_next(const struct coir__worker *w);                  /* any thread */
@@ -93,11 +139,27 @@ struct coir_fiber *coir__idle_steal(struct coir__worker *w); /* from random vict
 
 /* ---- timer.c --------------------------------------------------------------------------------------------------- */
 void coir__timers_init(struct coir__timers *ts, int64_t now);
+void coir__timers_fini(struct coir__timers *ts); /* what is left will never come, but may still be cancelled */
 void coir__timer_arm(struct coir__timers *ts, struct coir__timer *t); /* deadline, fire are set; any thread */
 bool coir__timer_cancel(
     struct coir__timer *t); /* true: it had not fired. On return nobody touches the timer. Any thread */
-/* Fires timers whose time has come, earliest first, and stores whom to wake; at most `max` are fired per call. */
+/* Fires timers whose time has come, earliest first, and stores whom to wake; at most `max` are fired per call. Alarms
+ * are put on ts->alarms, for coir__alarms_run. */
 int coir__timers_fire(struct coir__timers *ts, int64_t now, struct coir__waiter **wake, int max, int *fired);
+/* The same for alarms; `run` is set. Arming wakes the worker if need be. */
+void coir__alarm_arm(struct coir__worker *w, struct coir__alarm *alarm, int64_t deadline); /* any thread */
+/* The same without waking anybody. */
+void coir__alarm_arm_in(struct coir__timers *ts, struct coir__alarm *alarm, int64_t deadline);
+/* Returns true: it was armed, and will not come. False: it was not, or has come. On return nobody touches it. Any
+ * thread, but not from its `run`. */
+bool coir__alarm_cancel(struct coir__alarm *alarm);
+void coir__alarms_run(struct coir__timers *ts, struct coir__worker *w, int64_t now);
+
+/* ---- keeper.c: alarms that belong to no worker ----------------------------------------------------------------- */
+int coir__keeper_start(void); /* once it has returned 0, alarms can be armed. -ENOMEM, -EAGAIN */
+void coir__keeper_arm(struct coir__alarm *alarm, int64_t deadline); /* like coir__alarm_arm; `run` gets no worker */
+bool coir__keeper_is_idle(void); /* it has no alarm that might wake anybody */
+void coir__keeper_fork_child(void);
 
 /* ---- fiber.c --------------------------------------------------------------------------------------------------- */
 /* The worker that the calling thread carries, if any: be it on a fiber, or on the thread's own stack. */
@@ -110,6 +172,12 @@ static inline struct coir__worker *coir__self(void) {
   struct coir__worker *w = coir__carried();
   return w && w->current ? w : NULL;
 }
+/* A call that did not have to wait, and may be made in a loop: every so often others run first. May suspend. */
+#define COIR__STREAK_MAX 64
+void coir__breathe_now(struct coir_fiber *f);
+static inline void coir__breathe(struct coir__worker *w) {
+  if (w && w->current && ++w->current->b.streak >= COIR__STREAK_MAX) coir__breathe_now(w->current);
+}
 void coir__switch_prepare_thread(struct coir__thread *t); /* before a thread runs its first fiber */
 /* A waiting fiber's wait is over: queue it. `w`: the worker that the calling thread carries, or NULL. */
 void coir__ready(struct coir__worker *w, struct coir_fiber *f);
@@ -117,24 +185,52 @@ void coir__switch_away(struct coir__worker *w, enum coir__after after); /* next 
 void coir__run_fiber(struct coir__worker *w, struct coir_fiber *f);     /* from the thread's own stack; returns there */
 void coir__fiber_free(struct coir__worker *w, struct coir_fiber *f);    /* ended, and nobody holds it */
 void coir__fibers_drop(struct coir_runtime *rt); /* not running: forgets every fiber that is left */
-uint64_t coir__live(struct coir_runtime *rt);    /* spawned and not ended; 0 is reliable (fiber.c says why) */
+/* Spawned and not ended; suspended generators do not count. 0 is reliable (fiber.c says why). */
+uint64_t coir__live(struct coir_runtime *rt);
+uint64_t coir__fibers_left(struct coir_runtime *rt); /* the same with suspended generators */
+/* A generator of the runtime stops counting as live, on its worker; and counts again. w: as in coir__fiber_prepare. */
+static inline void coir__count_suspended(struct coir__worker *w) {
+  /* Release: what this worker spawned and resumed was counted before. Pairs with the acquire in coir__live. */
+  atm_store_rel(&w->counts.suspended, atm_load_rlx(&w->counts.suspended) + 1);
+}
+static inline void coir__count_resumed(struct coir_runtime *rt, struct coir__worker *w) {
+  if (COIR_LIKELY(w != NULL)) atm_bump(&w->counts.resumed, 1);
+  else atm_add_sc(&rt->resumed_outside, 1);
+}
+/* coir_spawn in two steps, for those who have more to set down in the fiber before it may run. The first returns as
+ * coir_runtime_spawn does; a fiber that is not published is given back by coir__fiber_free. w: coir__self(), if it is
+ * of that runtime, or NULL. */
+int coir__fiber_prepare(struct coir_runtime *rt, struct coir__worker *w, coir_fn fn, void *arg,
+                        const struct coir_attr *attr, struct coir_fiber **out, bool detached);
+void coir__fiber_publish(struct coir__worker *w, struct coir_fiber *f, const struct coir_attr *attr);
+/* The same by who is about to wait for it: it runs next. w: coir__self(), of any runtime, or NULL. */
+void coir__fiber_publish_next(struct coir__worker *w, struct coir_fiber *f);
+int coir__attr_check(const struct coir_runtime *rt, const struct coir_attr *attr); /* -EINVAL, or 0 and more */
+void coir__fiber_drop(struct coir_fiber *f); /* its runtime does not run; f waits, and nobody wakes it: forgets it */
+/* The fourth line of a fiber that is being prepared, or of the calling one: made valid. */
+void coir__fiber_kin(struct coir_fiber *f);
+static inline bool coir__has_kin(const struct coir_fiber *f) { return f->b.more & COIR__MORE_KIN; }
 
 /* ---- wait.c: the one way to wait ------------------------------------------------------------------------------- */
 /* A wait in progress, in the waiter's frame. Use:
  *
  *   struct coir__wait wait;  struct coir__clause clause;
+ *   coir__bias_lock(w, &object->q.lock);
+ *   if (it is ready) { coir__bias_unlock(w, &object->q.lock); done }
  *   coir__wait_begin(&wait, COIR__REASON_READ, fd, deadline);
- *   coir__lock(&object->q.lock);
- *   if (it is ready after all) { coir__unlock(&object->q.lock); coir__wait_abandon(&wait); done }
  *   coir__wait_add(&wait, &clause, &object->q);          links it
- *   coir__unlock(&object->q.lock);
+ *   coir__bias_unlock(w, &object->q.lock);
  *   code = coir__wait(&wait);                            suspends; then unlinks every clause that is still linked
  *
- * Several clauses on several objects may be added, each under its object's lock.
+ * Several clauses on several objects may be added, each under its object's lock; then coir__wait_retract takes back a
+ * wait that has begun.
  *
- * Whoever wakes, with the object's lock held: if (coir__claim(clause)) { coir__waitq_unlink(q, clause); hand results
- * over to the waiter's frame } and, the lock given back, coir__wake(waiter). A clause whose claim fails belongs to a
- * waiter that was woken otherwise and will unlink it itself. */
+ * Where there is one object and one clause, coir__waitq_wait does all of this.
+ *
+ * Whoever wakes, with the object's lock held: if (coir__claim(clause)) { coir__clause_unlink(clause); hand results over
+ * to the waiter's frame } and, the lock given back, coir__wake(waiter). A clause whose claim fails belongs to a waiter
+ * that was woken otherwise and will unlink it itself, unless it finds it unlinked. coir__waitq_take and _take_all do
+ * this for the first, and for all. */
 struct coir__wait {
   struct coir__waiter *self;
   struct coir__worker *worker;  /* coir__self() of the waiter as it began; NULL: a plain thread */
@@ -150,10 +246,54 @@ void coir__wait_begin_on(struct coir__worker *w, struct coir__wait *wait, enum c
                          int64_t deadline);
 /* Like it, without deadline, and cancellation does not end it: for what must run to its end. */
 void coir__wait_begin_shielded(struct coir__wait *wait, enum coir__reason reason, uint64_t object);
-void coir__wait_add(struct coir__wait *wait, struct coir__clause *c, struct coir__waitq *q); /* q->lock is held */
-void coir__waitq_unlink(struct coir__waitq *q, struct coir__clause *c);                      /* q->lock is held */
+/* Likewise without deadline; COIR__CODE_RELAY: coir__wait returns COIR__CODE_CANCELED to say that a cancellation is
+ * pending, which it neither takes nor ends the wait with: the clauses are still linked. w: as coir__wait_begin_on. */
+void coir__wait_begin_as(struct coir__worker *w, struct coir__wait *wait, enum coir__reason reason, uint64_t object,
+                         enum coir__code code);
+/* Like that, and the fiber cannot be dropped meanwhile: another thread works on its frame. */
+void coir__wait_begin_bound(struct coir__wait *wait, enum coir__reason reason, uint64_t object);
+/* `lock` guards `list` and is held. */
+static inline void coir__wait_add_to(struct coir__wait *wait, struct coir__clause *c, struct coir__waitlist *list,
+                                     struct coir__bias *lock) {
+  c->waiter = wait->self;
+  c->open = wait->open;
+  c->code = COIR__CODE_CLAUSE + wait->count++;
+  c->sibling = wait->clauses;
+  wait->clauses = c;
+  c->list = list;
+  c->lock = lock;
+  c->linked = 1;
+  c->next = NULL;
+  c->prev = list->last;
+  if (list->last) list->last->next = c;
+  else atm_store_rlx(&list->first, c);
+  list->last = c;
+}
+static inline void coir__wait_add(struct coir__wait *wait, struct coir__clause *c, struct coir__waitq *q) {
+  coir__wait_add_to(wait, c, &q->list, &q->lock);
+}
+static inline void coir__clause_unlink(struct coir__clause *c) { /* its lock is held */
+  COIR_DCHECK(c->linked, "a clause is unlinked once");
+  if (c->prev) c->prev->next = c->next;
+  else atm_store_rlx(&c->list->first, c->next);
+  if (c->next) c->next->prev = c->prev;
+  else c->list->last = c->prev;
+  c->linked = 0;
+}
+/* Waits in q, whose lock is held and given back, until the clause is claimed. Returns 0; -ETIMEDOUT, without having
+ * suspended when the deadline has passed; -ECANCELED. */
+int coir__waitq_wait(struct coir__worker *w, struct coir__waitq *q, struct coir__clause *c, enum coir__reason reason,
+                     int64_t deadline);
+/* Relaxed: without the lock a hint. */
+static inline bool coir__waitlist_is_empty(struct coir__waitlist *list) { return !atm_load_rlx(&list->first); }
+/* The same for all: returns them by next, in their order, for coir__wake_all. */
+struct coir__clause *coir__waitlist_take_all(struct coir__waitlist *list);
+void coir__wake_all(struct coir__worker *w, struct coir__clause *taken); /* the clauses are gone afterwards */
 uint32_t coir__wait(struct coir__wait *wait);     /* suspends; returns the code of the claim */
-void coir__wait_abandon(struct coir__wait *wait); /* instead of coir__wait: unlinks what was added, too */
+/* Instead of coir__wait, when the wait is not to be after all. Returns COIR__CODE_IDLE; or, if somebody has claimed it
+ * by then, as coir__wait does, and that counts. */
+uint32_t coir__wait_retract(struct coir__wait *wait);
+void coir__wait_tidy_up(struct coir__wait *wait, uint32_t code); /* wait.h */
 void coir__wait_drop(struct coir__wait *wait);    /* the waiter will never run again: unlinks all. Not while it runs */
 /* -ETIMEDOUT, -ECANCELED, or the index of the clause. */
 static inline int coir__wait_result(uint32_t code) {
@@ -166,20 +306,106 @@ static inline bool coir__claim(const struct coir__clause *c) {
   /* Acquire and release: who loses sees nothing; who wins orders its results before the wake. */
   return atm_cas_ar(&c->waiter->word, &open, (open & ~COIR__CODE_MASK) | c->code);
 }
+/* Claims the first clause that can be claimed; the lock is held. It is unlinked, and so are those that could not.
+ * NULL: nobody waits. The caller wakes its waiter when it has given the lock back. */
+static inline struct coir__clause *coir__waitlist_take(struct coir__waitlist *list) {
+  for (struct coir__clause *c; (c = atm_load_rlx(&list->first)) != NULL;) {
+    struct coir__clause *next = c->next;
+    atm_store_rlx(&list->first, next);
+    if (COIR_UNLIKELY(next != NULL)) next->prev = NULL;
+    else list->last = NULL;
+    c->linked = 0;
+    if (COIR_LIKELY(coir__claim(c))) return c;
+  }
+  return NULL;
+}
 void coir__wake(struct coir__waiter *waiter); /* by the winner of the claim, once */
+void coir__wake_slow(struct coir__worker *w, struct coir__waiter *waiter);
 void coir__wake_on(struct coir__worker *w,
                    struct coir__waiter *waiter); /* the same; w: what the thread carries, or NULL */
 void coir__wait_commit(struct coir__worker *w,
                        struct coir_fiber *f);   /* it is off its stack now: by the code that runs next */
 bool coir__cancel_take(struct coir__waiter *w); /* is a cancellation pending? takes it */
-void coir__cancel_always(struct coir_fiber *f); /* every wait that it makes from now on ends with -ECANCELED */
+/* What is pending, but for COIR__CANCEL_ALWAYS; for who is in a relayed wait. Takes it. */
+uint32_t coir__cancel_take_once(struct coir__waiter *waiter);
+uint32_t coir__cancel_merge(uint32_t old, uint32_t what); /* of two scopes the outer one stays */
+/* Asks for what COIR__CANCEL_* say, and delivers it to the wait in progress, if there is one. */
+void coir__cancel(struct coir__waiter *waiter, uint32_t what);
+/* The same in two steps, for many at once: ask all of them, execute a heavy fence, then claim each. Where that returns
+ * true, wake the waiter. */
+void coir__cancel_ask(struct coir__waiter *waiter, uint32_t what);
+bool coir__cancel_claim(struct coir__waiter *waiter, uint32_t what);
+/* The second step without the fence, which it executes itself unless the waiter is parked. */
+bool coir__cancel_claim_alone(struct coir__waiter *waiter, uint32_t what);
+static inline bool coir__waiter_is_parked(struct coir__waiter *waiter) {
+  uint64_t parked = atm_load_acq(&waiter->parked); /* before the word; pairs with the release in coir__wait_commit */
+  return parked == (atm_load_acq(&waiter->word) & ~COIR__CODE_MASK);
+}
+/* The waiter closes the scope that is its `depth`th: what was asked for on behalf of that one is over. */
+void coir__cancel_body_over(struct coir__waiter *waiter, uint32_t depth);
+struct coir__waiter *coir__waiter_self(void); /* that of the calling fiber or plain thread; NULL: no memory for it */
 const char *coir__reason_name(enum coir__reason reason);
 
 /* ---- block.c: a bounded pool of threads for calls that block --------------------------------------------------- */
 /* Runs fn(arg) on a pool thread while the fiber waits; on a plain thread runs it at once. Always runs it to its end:
  * not cancelled, no deadline. `object` is for dumps. Returns 0, or -EAGAIN when not one thread could be made. */
 int coir__block_call(void (*fn)(void *arg), void *arg, uint64_t object);
+/* What the pool runs; the first member of what it is about. */
+struct coir__pooled {
+  struct coir__pooled *next;
+  void (*run)(struct coir__pooled *pooled);
+  bool is_errand;
+};
+/* A call that may outlive its waiter, at the head of a record on the heap; `fn` and `dispose` are set, the rest is
+ * zero. */
+struct coir__errand {
+  struct coir__pooled pooled;
+  struct coir__waitq q;  /* its waiter, if it waits */
+  bool is_done, is_left; /* (l) of q: the pool is through with it; the waiter is */
+  void (*fn)(struct coir__errand *e);
+  void (*dispose)(struct coir__errand *e);
+};
+/* Runs e->fn(e) on a pool thread while the fiber, or the thread, waits. Returns 0: it has run, and the record is the
+ * caller's. -ETIMEDOUT, -ECANCELED, -EAGAIN: it is not: e->dispose(e) has been called or will be, whether e->fn has
+ * run or not. */
+int coir__block_errand(struct coir__errand *e, int64_t deadline);
 void coir__block_fork_child(void); /* fork, in the child: the pool's threads are the parent's */
+
+/* ---- mutex.c, sync.c ------------------------------------------------------------------------------------------- */
+/* Who calls; w: the worker that the calling thread carries, or NULL. */
+static inline struct coir__waiter *coir__caller_on(struct coir__worker *w) {
+  if (COIR_LIKELY(w && w->current)) return &w->current->waiter;
+  struct coir__waiter *self = coir__waiter_self();
+  COIR_CHECK(self, "no memory for the record of a thread");
+  return self;
+}
+/* Where clauses of a select are linked, under the queue's lock, unless what they wait for is so already. All of them
+ * are claimed when it comes to be so. */
+struct coir__waitq *coir__wait_group_queue(struct coir_wait_group *group);
+bool coir__wait_group_is_zero_locked(const struct coir_wait_group *group);
+struct coir__waitq *coir__event_queue(struct coir_event *event);
+bool coir__event_is_set_locked(const struct coir_event *event);
+
+/* ---- chan.c ---------------------------------------------------------------------------------------------------- */
+/* Send and receive without waiting: 0, -EPIPE, or -EAGAIN when the call would have to wait. `w`: the worker that the
+ * calling thread carries, be it on a fiber or in its loop; or NULL. */
+int coir__chan_try_send(struct coir__worker *w, struct coir_chan *c, const void *value);
+int coir__chan_try_recv(struct coir__worker *w, struct coir_chan *c, void *value);
+size_t coir__chan_elem_bytes(const struct coir_chan *c);
+bool coir__chan_may_be_ready(struct coir_chan *c, bool sends); /* a hint; false is true of some moment in the call */
+/* Links the clause, unless it need not wait: then returns false. */
+bool coir__chan_link(struct coir__worker *w, struct coir_chan *c, struct coir__wait *wait,
+                     struct coir__chan_clause *clause, bool sends);
+/* `fini` is called when the last reference was given up, before the memory goes. Set before others know the channel. */
+void coir__chan_set_fini(struct coir_chan *c, void (*fini)(struct coir_chan *c, void *arg), void *arg);
+
+/* ---- scope.c --------------------------------------------------------------------------------------------------- */
+/* Where clauses of a select are linked, as for an event. */
+struct coir__waitq *coir__scope_canceled_queue(struct coir_scope *scope);
+bool coir__scope_is_canceled_locked(const struct coir_scope *scope);
+/* By the on_end of every fiber that may have opened a scope: it is fatal to end with one that is open; those of a fiber
+ * that is dropped are cancelled. It stands for on_end where there is no other. */
+void coir__scope_opener_ended(struct coir_fiber *f);
 
 /* ---- worker.c -------------------------------------------------------------------------------------------------- */
 int coir__worker_create(struct coir_runtime *rt, int index);
@@ -205,6 +431,16 @@ void coir__locals_thread_ended(struct coir__thread *t);
 int coir__config_fill(struct coir_config *out, const struct coir_config *in); /* every default filled in; or -EINVAL */
 
 /* ---- runtime.c ------------------------------------------------------------------------------------------------- */
-void coir__runtime_idle(struct coir_runtime *rt); /* by a worker that found nothing to do: is it the end? */
+/* By a worker that found nothing to do: is it the end? `deep`: it goes to sleep without limit. True: it should not. */
+bool coir__runtime_idle(struct coir_runtime *rt, bool deep);
+void coir__runtime_cancel_all(struct coir_runtime *rt);
+bool coir__runtime_others_run(struct coir_runtime *rt); /* or may: it could not be found out */
+
+/* ---- deadlock.c ------------------------------------------------------------------------------------------------ */
+/* By a worker that goes to sleep without limit. True: there was one, and something has been done about it. */
+bool coir__deadlock_look(struct coir_runtime *rt);
+/* Keeps a runtime that does not run from running, until it is let go. False: it runs. Hold it for moments only. */
+bool coir__runtime_hold(struct coir_runtime *rt);
+void coir__runtime_let_go(struct coir_runtime *rt);
 
 #endif

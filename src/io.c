@@ -16,7 +16,6 @@
 #include "coir_io.h"
 #include "internal.h"
 
-#define STREAK_MAX 64 /* calls in a row that may find their descriptor ready before others run */
 #define IOV_MAX_COUNT 1024
 #define PAUSE_MIN COIR_MS(1)
 #define PAUSE_MAX COIR_MS(20)
@@ -48,13 +47,6 @@ static inline struct coir_fiber *self(void) {
 
 static inline bool has_passed(int64_t deadline) { return deadline != COIR_NEVER && deadline <= coir__os_now(); }
 
-/* Lets others run after many calls in a row that did not wait. */
-static inline void breathe(struct coir_fiber *f) {
-  if (!f || COIR_LIKELY(++f->b.io_streak < STREAK_MAX)) return;
-  f->b.io_streak = 0;
-  coir_yield();
-}
-
 /* Sleeps for a step, which grows. 0, -ETIMEDOUT, -ECANCELED. */
 static int io_pause(int64_t *step, int64_t deadline) {
   int64_t now = coir__os_now();
@@ -68,8 +60,8 @@ static ssize_t transfer(struct io *io, io_try try, uint32_t event, int64_t deadl
   int rc;
   struct coir__fd *d = coir__fd_find(io->fd, &rc);
   if (COIR_UNLIKELY(!d)) return rc;
+  coir__breathe(coir__self());
   struct coir_fiber *f = self();
-  breathe(f);
   enum coir__reason reason = event == COIR__POLL_IN ? COIR__REASON_READ : COIR__REASON_WRITE;
   int64_t step = 0;
   uint64_t seen = coir__fd_begin(d), life = seen & COIR__FD_LIFE;
@@ -91,7 +83,7 @@ static ssize_t transfer(struct io *io, io_try try, uint32_t event, int64_t deadl
     rc = COIR_UNLIKELY(io->is_unix_dgram) ? -EPERM : coir__fd_wait(d, io->fd, life, event, reason, deadline);
     if (rc == -EPERM) rc = io_pause(&step, deadline);
     if (rc < 0) return rc;
-    if (f) f->b.io_streak = 0;
+    if (f) f->b.streak = 0;
   }
 }
 
@@ -365,9 +357,7 @@ int coir_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes, int64_t de
 static int wait_ready(struct coir__fd *d, int fd, uint64_t life, uint32_t events, enum coir__reason reason,
                       int64_t deadline) {
   for (int64_t step = 0;;) {
-    uint64_t seen = coir__fd_enter(d);
-    int ready = COIR_LIKELY(!((seen ^ life) & COIR__FD_LIFE)) ? coir__sys_ready(fd, events) : -EBADF;
-    coir__fd_leave(d, seen, ready ? 0 : events);
+    int ready = coir__fd_look(d, fd, life, events);
     if (ready) return ready;
     if (has_passed(deadline)) return -ETIMEDOUT;
     int rc = coir__fd_wait(d, fd, life, events, reason, deadline);
@@ -388,7 +378,7 @@ int coir_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes, int6
   int rc;
   struct coir__fd *d = coir__fd_find(fd, &rc);
   if (!d) return rc;
-  breathe(self());
+  coir__breathe(coir__self());
   uint64_t word = coir__fd_begin(d), life = word & COIR__FD_LIFE;
   if (!(word & COIR__FD_ADOPTED) && (rc = coir__sys_set_nonblock(fd)) < 0) return rc;
   for (int64_t step = 0; (rc = connect_once(d, fd, life, addr, addr_bytes)) == -EAGAIN && names_unix(addr, addr_bytes);)
@@ -407,9 +397,8 @@ int coir_poll(int fd, int events, int64_t deadline) {
   int rc;
   struct coir__fd *d = coir__fd_find(fd, &rc);
   if (!d) return rc;
-  breathe(self());
+  coir__breathe(coir__self());
   uint64_t word = coir__fd_begin(d);
-  if (COIR_UNLIKELY(word & COIR__FD_KEPT) && (events & COIR_READABLE)) return COIR_READABLE;
   return wait_ready(d, fd, word & COIR__FD_LIFE, (uint32_t)events, COIR__REASON_POLL, deadline);
 }
 

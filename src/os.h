@@ -6,6 +6,7 @@
 #define COIR_SRC_OS_H
 
 #include <pthread.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -43,6 +44,9 @@ int coir__os_cpu_count(void);
  * the synchronous ones and SIGPROF); `name` shows in ps, cut to 15 bytes. */
 int coir__os_thread_start(pthread_t *out, const char *name, void *(*fn)(void *), void *arg);
 void coir__os_thread_yield(void);
+
+/* How many threads the process has that were not started by coir__os_thread_start; -1: cannot be told. */
+int coir__os_other_threads(void);
 
 /* Registers membarrier once per process and sets coir__fence_asymmetric. Any thread, repeatedly. */
 void coir__os_fence_init(void);
@@ -122,5 +126,46 @@ int coir__sys_set_nonblock(int fd);           /* 0, or -EBADF; a look only where
 int coir__sys_pending_error(int fd);          /* takes SO_ERROR: 0, or the error as a negative code */
 int coir__sys_ready(int fd, uint32_t events); /* which of `events` (COIR__POLL_IN, _OUT) hold now, or -EBADF */
 int coir__sys_fd_limit(void);                 /* numbers of descriptors in this process can never reach this */
+
+/* ---- Signals, child processes, names (os/linux_proc.c) --------------------------------------------------------- */
+
+struct addrinfo;
+struct coir_siginfo;
+
+int coir__sys_pipe(int fds[2]);            /* close-on-exec and blocking; from the one to read from */
+int coir__sys_dup_from(int fd, int least); /* a copy, close-on-exec, with a number from `least` on */
+
+/* Numbers of signals lie below. */
+#define COIR__SIGNALS 65
+
+/* From now on every `signo` that meets a thread of this process is handed to coir__signal_came, in a signal handler:
+ * instead of what was set before, which coir__sys_signal_release puts back, unless somebody has set something else. */
+void coir__sys_signal_catch(int signo);
+void coir__sys_signal_release(int signo);
+void coir__signal_came(const struct coir_siginfo *info); /* signal.c */
+
+/* A descriptor, non-blocking, that gives out signals which are pending because every thread blocks them. Takes one: 0,
+ * or -EAGAIN. */
+int coir__sys_signalfd(const sigset_t *set);
+int coir__sys_signal_read(int fd, struct coir_siginfo *out);
+
+/* A child to be started: as in coir_process_options, but the descriptors that it gets as 0, 1 and 2 are numbers from 3
+ * on, or one of these. */
+enum { COIR__SPAWN_INHERIT = -1, COIR__SPAWN_NULL = -2, COIR__SPAWN_STDOUT = -3 };
+struct coir__spawn {
+  const char *path;
+  char *const *argv, *const *envp; /* envp may be NULL */
+  const char *dir;                 /* may be NULL */
+  int fds[3];
+  bool leads_group;
+};
+pid_t coir__sys_spawn(const struct coir__spawn *s); /* blocks until it is loaded. Its number, or an error */
+int coir__sys_pidfd_open(pid_t pid);
+int coir__sys_kill(pid_t pid, int pidfd, int signo); /* by `pidfd`; if that is negative, by `pid` as kill(2) does */
+int coir__sys_reap(int pidfd, int *status);          /* 1: it has ended, and is no more; 0: it runs; -ECHILD */
+void coir__sys_end_child(pid_t pid);                 /* kills it and waits for its end; blocks */
+
+/* May block for long. 0, or an error as coir_getaddrinfo returns it; *out is NULL then. */
+int coir__sys_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **out);
 
 #endif

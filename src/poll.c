@@ -64,13 +64,6 @@
 #define BOTH (COIR__POLL_IN | COIR__POLL_OUT)
 #define QUIESCE_SPINS 64
 
-/* A clause, with what its waiter wants to know. */
-struct fd_clause {
-  struct coir__clause clause;
-  uint32_t events; /* (c) what it waits for */
-  uint32_t closed; /* by the winner: its life is over */
-};
-
 struct coir__fd *coir__fds;
 _Atomic(uint32_t) coir__fd_count;
 
@@ -142,11 +135,11 @@ static void quiesce(struct coir__fd *d) {
 /* Claims everybody who waits for one of `events`; the lock is held. Returns them by next, in order of arrival. */
 static struct coir__clause *claim_all(struct coir__fd *d, uint32_t events, bool closed) {
   struct coir__clause *woken = NULL, **end = &woken;
-  for (struct coir__clause *c = d->q.first, *next; c; c = next) {
-    struct fd_clause *fc = (struct fd_clause *)c;
+  for (struct coir__clause *c = d->q.list.first, *next; c; c = next) {
+    struct coir__fd_clause *fc = (struct coir__fd_clause *)c;
     next = c->next;
     if (!(fc->events & events) || !coir__claim(c)) continue;
-    coir__waitq_unlink(&d->q, c);
+    coir__clause_unlink(c);
     fc->closed = closed;
     c->next = NULL;
     *end = c;
@@ -155,26 +148,19 @@ static struct coir__clause *claim_all(struct coir__fd *d, uint32_t events, bool 
   return woken;
 }
 
-static void wake_all(struct coir__clause *woken) {
-  while (woken) {
-    struct coir__clause *next = woken->next;
-    coir__wake(woken->waiter); /* the clause is gone from here on */
-    woken = next;
-  }
-}
-
 void coir__poll_event(uint64_t tag, uint32_t events) {
+  struct coir__worker *w = coir__carried();
   /* Acquire: the table's address, as in coir__fd_find. */
   if ((uint32_t)tag >= atm_load_acq(&coir__fd_count)) return;
   struct coir__fd *d = &coir__fds[(uint32_t)tag];
   struct coir__clause *woken = NULL;
-  coir__lock(&d->q.lock);
+  coir__bias_lock(w, &d->q.lock);
   if (d->generation == (uint32_t)(tag >> 32)) {
     word_change(d, events & BOTH, events & COIR__POLL_HUP, 0);
     woken = claim_all(d, events & BOTH, false);
   }
-  coir__unlock(&d->q.lock);
-  wake_all(woken);
+  coir__bias_unlock(w, &d->q.lock);
+  coir__wake_all(w, woken);
 }
 
 /* ---- The pollers ----------------------------------------------------------------------------------------------- */
@@ -222,8 +208,9 @@ struct attempt {
 
 /* Decides who is to watch it, and counts the caller in. Returns 1; 0 when it is watched for good; -EBADF. */
 static int attempt_begin(struct coir__fd *d, int fd, uint64_t life, struct attempt *a, struct coir__poller *mine) {
+  struct coir__worker *w = coir__carried();
   int rc = 1;
-  coir__lock(&d->q.lock);
+  coir__bias_lock(w, &d->q.lock);
   uint64_t word = atm_load_acq(&d->word);
   if ((word ^ life) & COIR__FD_LIFE) rc = -EBADF;
   else if (is_armed(d, word, a->rt)) rc = 0;
@@ -241,14 +228,15 @@ static int attempt_begin(struct coir__fd *d, int fd, uint64_t life, struct attem
     a->generation = d->generation;
     coir__fd_enter(d);
   }
-  coir__unlock(&d->q.lock);
+  coir__bias_unlock(w, &d->q.lock);
   return rc;
 }
 
 /* Writes down what became of it, and counts the caller out. Returns 1 to try again, or what coir__fd_wait will. */
 static int attempt_end(struct coir__fd *d, const struct attempt *a, int rc) {
+  struct coir__worker *w = coir__carried();
   struct coir__clause *woken = NULL;
-  coir__lock(&d->q.lock);
+  coir__bias_lock(w, &d->q.lock);
   if (d->generation != a->generation) rc = 1; /* our tag may have overwritten a newer one (I4) */
   else if (a->is_home && rc == 0) {
     d->poller = a->poller;
@@ -262,14 +250,14 @@ static int attempt_end(struct coir__fd *d, const struct attempt *a, int rc) {
     woken = claim_all(d, BOTH, true);
     rc = 1;
   } else if (a->is_home && !d->is_watched && d->poller == a->poller) d->poller = NULL;
-  coir__unlock(&d->q.lock);
+  coir__bias_unlock(w, &d->q.lock);
   coir__fd_leave(d, 0, 0);
-  wake_all(woken);
+  coir__wake_all(w, woken);
   return rc;
 }
 
 /* Has a poller of the caller's runtime watch it. Returns 0 or what coir__fd_wait will. */
-static int arm(struct coir__fd *d, int fd, uint64_t life) {
+int coir__fd_watch(struct coir__fd *d, int fd, uint64_t life) {
   struct coir__worker *w = coir__self();
   struct coir__poller *mine = w ? w->poller : NULL;
   struct attempt a = {.rt = w ? w->rt : NULL};
@@ -287,40 +275,54 @@ static int arm(struct coir__fd *d, int fd, uint64_t life) {
 
 /* ---- Waiting --------------------------------------------------------------------------------------------------- */
 
-/* Links the clause and suspends, if that is in order. Returns 1: it must be armed first; else as coir__fd_wait. */
+int coir__fd_look(struct coir__fd *d, int fd, uint64_t life, uint32_t events) {
+  uint64_t seen = coir__fd_enter(d);
+  int ready = COIR_LIKELY(!((seen ^ life) & COIR__FD_LIFE)) ? coir__sys_ready(fd, events) : -EBADF;
+  if (COIR_UNLIKELY(seen & COIR__FD_KEPT) && (events & COIR__POLL_IN) && ready >= 0) ready |= COIR__POLL_IN;
+  coir__fd_leave(d, seen, ready ? 0 : events);
+  return ready;
+}
+
+int coir__fd_hold(struct coir__worker *w, struct coir__fd *d, uint64_t life, uint32_t events, bool armed) {
+  coir__bias_lock(w, &d->q.lock);
+  uint64_t word = atm_load_acq(&d->word);
+  int rc = COIR__FD_HELD;
+  if (COIR_UNLIKELY((word ^ life) & COIR__FD_LIFE)) rc = -EBADF;
+  else if ((word & events) != events) rc = 0;
+  else if (COIR_UNLIKELY(!armed && !is_armed(d, word, w ? w->rt : NULL))) rc = COIR__FD_UNARMED;
+  if (rc != COIR__FD_HELD) coir__bias_unlock(w, &d->q.lock);
+  return rc;
+}
+
+void coir__fd_link(struct coir__worker *w, struct coir__fd *d, struct coir__wait *wait, struct coir__fd_clause *fc,
+                   uint32_t events) {
+  fc->events = events;
+  fc->closed = false;
+  coir__wait_add(wait, &fc->clause, &d->q);
+  coir__bias_unlock(w, &d->q.lock);
+}
+
+/* Links the clause and suspends, if that is in order. Returns COIR__FD_UNARMED, or as coir__fd_wait. */
 static int park(struct coir__fd *d, int fd, uint64_t life, uint32_t events, enum coir__reason reason, int64_t deadline,
                 bool armed) {
   struct coir__worker *w = coir__self();
-  struct coir_runtime *rt = w ? w->rt : NULL;
   struct coir__wait wait;
-  struct fd_clause fc;
-  int rc;
-  coir__wait_begin(&wait, reason, (uint64_t)fd, deadline);
-  coir__lock(&d->q.lock);
-  uint64_t word = atm_load_acq(&d->word);
-  if (COIR_UNLIKELY((word ^ life) & COIR__FD_LIFE)) rc = -EBADF;
-  else if ((word & events) != events) rc = 0;
-  else if (COIR_UNLIKELY(!armed && !is_armed(d, word, rt))) rc = 1;
-  else {
-    fc.events = events;
-    fc.closed = false;
-    coir__wait_add(&wait, &fc.clause, &d->q);
-    coir__unlock(&d->q.lock);
-    uint32_t code = coir__wait(&wait);
-    if (COIR_UNLIKELY(code != COIR__CODE_CLAUSE)) return coir__wait_result(code);
-    return fc.closed ? -EBADF : 0;
-  }
-  coir__unlock(&d->q.lock);
-  coir__wait_abandon(&wait);
-  return rc;
+  struct coir__fd_clause fc;
+  int rc = coir__fd_hold(w, d, life, events, armed);
+  if (COIR_UNLIKELY(rc != COIR__FD_HELD)) return rc;
+  coir__wait_begin_on(w, &wait, reason, (uint64_t)fd, deadline);
+  coir__fd_link(w, d, &wait, &fc, events);
+  uint32_t code = coir__wait(&wait);
+  if (COIR_UNLIKELY(code != COIR__CODE_CLAUSE)) return coir__wait_result(code);
+  return fc.closed ? -EBADF : 0;
 }
 
 int coir__fd_wait(struct coir__fd *d, int fd, uint64_t life, uint32_t events, enum coir__reason reason,
                   int64_t deadline) {
-  int rc = 1;
+  int rc = COIR__FD_UNARMED;
   if (atm_load_acq(&d->word) & COIR__FD_ADOPTED) rc = park(d, fd, life, events, reason, deadline, false);
   if (rc <= 0) return rc;
-  rc = arm(d, fd, life);
+  rc = coir__fd_watch(d, fd, life);
   return rc ? rc : park(d, fd, life, events, reason, deadline, true);
 }
 
@@ -338,30 +340,33 @@ static struct coir__clause *life_begin(struct coir__fd *d, uint64_t bits) {
 }
 
 void coir__fd_renew(struct coir__fd *d, uint64_t bits) {
-  coir__lock(&d->q.lock);
+  struct coir__worker *w = coir__carried();
+  coir__bias_lock(w, &d->q.lock);
   struct coir__clause *woken = life_begin(d, bits);
-  coir__unlock(&d->q.lock);
-  wake_all(woken);
+  coir__bias_unlock(w, &d->q.lock);
+  coir__wake_all(w, woken);
 }
 
 void coir__fd_adopt(struct coir__fd *d, uint64_t bits) {
-  coir__lock(&d->q.lock);
+  struct coir__worker *w = coir__carried();
+  coir__bias_lock(w, &d->q.lock);
   word_change(d, COIR__FD_USER - 1, bits, 0);
   d->is_watched = false; /* what is watched under this number may be a file that is long gone */
   d->kept = 0;
   struct coir__clause *woken = claim_all(d, BOTH, false);
-  coir__unlock(&d->q.lock);
-  wake_all(woken);
+  coir__bias_unlock(w, &d->q.lock);
+  coir__wake_all(w, woken);
 }
 
 struct coir__retired coir__fd_retire(struct coir__fd *d, int fd) {
+  struct coir__worker *w = coir__carried();
   struct coir__retired r;
-  coir__lock(&d->q.lock);
+  coir__bias_lock(w, &d->q.lock);
   struct coir__poller *p = d->poller;
   if (p) coir__poller_pin(p); /* it may be another runtime's; it exists while the record names it (coir__poll_forget) */
   r.woken = life_begin(d, COIR__FD_CLOSING);
   r.life = atm_load_rlx(&d->word) & COIR__FD_LIFE; /* relaxed: lives change under the lock */
-  coir__unlock(&d->q.lock);
+  coir__bias_unlock(w, &d->q.lock);
   quiesce(d);
   if (p) {
     coir__poller_unwatch(p, fd); /* close(2) does not, when the file lives on under another number */
@@ -371,46 +376,50 @@ struct coir__retired coir__fd_retire(struct coir__fd *d, int fd) {
 }
 
 void coir__fd_retired(struct coir__fd *d, struct coir__retired r) {
-  coir__lock(&d->q.lock);
+  struct coir__worker *w = coir__carried();
+  coir__bias_lock(w, &d->q.lock);
   uint64_t word = atm_load_rlx(&d->word);
   /* If the number was taken again meanwhile, that has begun a further life. */
   if (!((word ^ r.life) & COIR__FD_LIFE)) word_change(d, COIR__FD_CLOSING, 0, 0);
-  coir__unlock(&d->q.lock);
-  wake_all(r.woken);
+  coir__bias_unlock(w, &d->q.lock);
+  coir__wake_all(w, r.woken);
 }
 
 void coir__fd_keep(struct coir__fd *d, uint64_t life, int error) {
-  coir__lock(&d->q.lock);
+  struct coir__worker *w = coir__carried();
+  coir__bias_lock(w, &d->q.lock);
   uint64_t word = atm_load_acq(&d->word);
   if ((word & COIR__FD_ADOPTED) && !((word ^ life) & COIR__FD_LIFE)) {
     d->kept = error;
     word_change(d, COIR__POLL_IN, COIR__FD_KEPT, 0);
   }
-  coir__unlock(&d->q.lock);
+  coir__bias_unlock(w, &d->q.lock);
 }
 
 int coir__fd_take_kept(struct coir__fd *d) {
-  coir__lock(&d->q.lock);
+  struct coir__worker *w = coir__carried();
+  coir__bias_lock(w, &d->q.lock);
   int error = d->kept;
   d->kept = 0;
   word_change(d, COIR__FD_KEPT, 0, 0);
-  coir__unlock(&d->q.lock);
+  coir__bias_unlock(w, &d->q.lock);
   return error;
 }
 
 /* ---- The ends of pollers --------------------------------------------------------------------------------------- */
 
 void coir__poll_forget(struct coir__poller *p) {
+  struct coir__worker *w = coir__carried();
   uint32_t top = atm_load_sc(&fd_top);
   for (uint32_t fd = 0; fd < top; fd++) {
     struct coir__fd *d = &coir__fds[fd];
-    coir__lock(&d->q.lock);
+    coir__bias_lock(w, &d->q.lock);
     if (d->poller == p) {
       d->poller = NULL;
       d->rt = NULL;
       d->is_watched = false;
     }
-    coir__unlock(&d->q.lock);
+    coir__bias_unlock(w, &d->q.lock);
   }
 }
 

@@ -7,6 +7,7 @@
 #include "types.h"
 
 struct coir__poller;
+struct coir__wait;
 
 #define COIR__POLL_BATCH 128 /* events taken per look */
 
@@ -134,6 +135,18 @@ static inline void coir__fd_leave(struct coir__fd *d, uint64_t seen, uint64_t dr
  * -ENOTSUP. May return 0 without having suspended. */
 int coir__fd_wait(struct coir__fd *d, int fd, uint64_t life, uint32_t events, enum coir__reason reason,
                   int64_t deadline);
+
+/* The steps of that, for a wait on several things. Look: returns the events that it is ready for, 0 and the directions
+ * are dry, or an error. Watch: has a poller of the caller's runtime watch it; 0, or an error as above. Hold: takes the
+ * record's lock and returns COIR__FD_HELD when one may wait; else gives it back: 0: not dry after all;
+ * COIR__FD_UNARMED, only with `armed` false: watch it first; -EBADF. Link: adds the clause to a wait that has begun,
+ * and gives back the lock. */
+enum { COIR__FD_UNARMED = 1, COIR__FD_HELD = 2 };
+int coir__fd_look(struct coir__fd *d, int fd, uint64_t life, uint32_t events);
+int coir__fd_watch(struct coir__fd *d, int fd, uint64_t life);
+int coir__fd_hold(struct coir__worker *w, struct coir__fd *d, uint64_t life, uint32_t events, bool armed);
+void coir__fd_link(struct coir__worker *w, struct coir__fd *d, struct coir__wait *wait, struct coir__fd_clause *fc,
+                   uint32_t events);
 
 /* Begins a new life: who still waits for the former one gets -EBADF. `bits`: COIR__FD_ADOPTED, _TCP, _SOCKET, _FILE. */
 void coir__fd_renew(struct coir__fd *d, uint64_t bits);

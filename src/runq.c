@@ -101,16 +101,9 @@ void coir__runq_push_full(struct coir__worker *w, struct coir_fiber *f) {
   atm_store_rel(&q->tail, tail + 1); /* as in coir__runq_push */
 }
 
-void coir__runq_push_next(struct coir__worker *w, struct coir_fiber *f) {
-  struct coir__runq *q = &w->q;
-  struct coir_fiber *former = atm_load_rlx(&q->next);
-  if (!former) {
-    /* Release: pairs with the exchange of a thief. Only the owner turns NULL into something, so a store is enough. */
-    atm_store_rel(&q->next, f);
-    return;
-  }
-  /* The slot is taken, and a thief may be at it: exchange. */
-  former = atm_xchg_ar(&q->next, f);
+/* The slot is taken, and a thief may be at it: exchange. */
+void coir__runq_push_next_taken(struct coir__worker *w, struct coir_fiber *f) {
+  struct coir_fiber *former = atm_xchg_ar(&w->q.next, f);
   if (former) coir__runq_push(w, former);
 }
 

@@ -47,6 +47,15 @@ static inline void coir__runq_push_bound(struct coir__worker *w, struct coir_fib
   w->extra = 1;
 }
 
+void coir__runq_push_next_taken(struct coir__worker *w, struct coir_fiber *f);
+
+/* Runs next; a former one queues. */
+static inline void coir__runq_push_next(struct coir__worker *w, struct coir_fiber *f) {
+  /* Release: pairs with the exchange of a thief. Only the owner turns NULL into something, so a store is enough. */
+  if (COIR_LIKELY(!atm_load_rlx(&w->q.next))) atm_store_rel(&w->q.next, f);
+  else coir__runq_push_next_taken(w, f);
+}
+
 /* Fetches what will be dispatched a few steps from now: fibers that were queued long ago are not in the cache. The
  * slot may be past the tail and hold anything that was a fiber once: fetching is harmless. */
 static inline void coir__ring_fetch_ahead(struct coir__ring *r, uint64_t head) {

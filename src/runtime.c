@@ -51,8 +51,10 @@ static void in_child(void) {
   atm_store_rlx(&default_runtime, NULL);
   struct coir__thread *t = coir__thread_peek();
   if (t) t->worker = NULL;
+  coir__keeper_fork_child();
   coir__poll_fork_child();
   coir__block_fork_child();
+  coir__bias_fork_child();
   after_fork();
 }
 
@@ -316,6 +318,28 @@ static int run_begin(struct coir_runtime *rt, struct first *first, struct coir_f
   return rc;
 }
 
+/* Whether fibers were spawned or resumed from outside since the last one ended, by somebody who took it that the
+ * runtime runs. The phase is off before the look; who resumes a generator of a runtime that it finds off sees to it
+ * itself (gen.c), so one of the two notices. `control` is held. */
+static bool has_latecomers(struct coir_runtime *rt) {
+  set_phase(rt, COIR__PHASE_OFF);
+  atomic_thread_fence(memory_order_seq_cst); /* pairs with the sequentially consistent count and look in gen.c */
+  return coir__live(rt) != 0;
+}
+
+/* Runs until no fiber is left, with the calling thread as worker 0, all threads having begun. Returns true to be called
+ * again; false: it is off, or there was a deadlock. */
+static bool run_on(struct coir_runtime *rt) {
+  coir__worker_loop(rt->workers[0]);
+  join_threads(rt, 1, rt->worker_count, rt->poller_count);
+  if (rt->deadlocked) return false;
+  pthread_mutex_lock(&rt->control);
+  bool again = has_latecomers(rt) && start_threads(rt, 1) == 0;
+  if (again) set_phase(rt, COIR__PHASE_RUN);
+  pthread_mutex_unlock(&rt->control);
+  return again;
+}
+
 int coir_runtime_run(struct coir_runtime *runtime, coir_fn fn, void *arg, int *status) {
   if (!runtime) return -EINVAL;
   if (coir__self()) return -EBUSY;
@@ -327,12 +351,17 @@ int coir_runtime_run(struct coir_runtime *runtime, coir_fn fn, void *arg, int *s
   int rc = run_begin(runtime, &first, &handle);
   pthread_mutex_unlock(&runtime->control);
   if (rc) return rc;
-  coir__worker_loop(runtime->workers[0]);
-  join_threads(runtime, 1, runtime->worker_count, runtime->poller_count);
+  while (run_on(runtime)) {}
+  bool deadlocked = runtime->deadlocked;
+  if (deadlocked) coir__fibers_drop(runtime); /* what stood still behind a shield */
   if (handle) coir_detach(handle);
-  set_phase(runtime, COIR__PHASE_OFF);
+  if (deadlocked) {
+    runtime->deadlocked = false;
+    atm_store_rlx(&runtime->cancel_all, 0);
+    set_phase(runtime, COIR__PHASE_OFF);
+  }
   if (status) *status = first.status;
-  return 0;
+  return deadlocked ? -EDEADLK : 0;
 }
 
 int coir_runtime_start(struct coir_runtime *runtime) {
@@ -348,26 +377,48 @@ int coir_runtime_start(struct coir_runtime *runtime) {
   return rc;
 }
 
-void coir__runtime_idle(struct coir_runtime *rt) {
+bool coir__runtime_others_run(struct coir_runtime *rt) {
+  if (pthread_mutex_trylock(&runtimes_lock) != 0) return true;
+  bool found = false;
+  for (struct coir_runtime *other = runtimes; other && !found; other = other->next)
+    found = other != rt && atm_load_acq(&other->phase) != COIR__PHASE_OFF;
+  pthread_mutex_unlock(&runtimes_lock);
+  return found;
+}
+
+bool coir__runtime_idle(struct coir_runtime *rt, bool deep) {
   uint32_t phase = atm_load_acq(&rt->phase);
   if (phase == COIR__PHASE_RUN) {
-    if (coir__live(rt) == 0) coir__worker_halt(rt);
+    if (coir__live(rt) != 0) return deep && coir__deadlock_look(rt);
+    coir__worker_halt(rt);
   } else if (phase == COIR__PHASE_SERVE && atm_load_acq(&rt->watched) && coir__live(rt) == 0) {
     pthread_mutex_lock(&rt->control);
     pthread_cond_broadcast(&rt->ended);
     pthread_mutex_unlock(&rt->control);
   }
+  return false;
 }
+
+bool coir__runtime_hold(struct coir_runtime *rt) {
+  if (atm_load_sc(&rt->phase) != COIR__PHASE_OFF) return false; /* it runs, or will look again: has_latecomers() */
+  pthread_mutex_lock(&rt->control);
+  bool is_off = atm_load_acq(&rt->phase) == COIR__PHASE_OFF && !rt->serving;
+  if (!is_off) pthread_mutex_unlock(&rt->control);
+  return is_off;
+}
+
+void coir__runtime_let_go(struct coir_runtime *rt) { pthread_mutex_unlock(&rt->control); }
 
 /* ---- Stopping -------------------------------------------------------------------------------------------------- */
 
-static void cancel_all(struct coir_runtime *rt) {
+void coir__runtime_cancel_all(struct coir_runtime *rt) {
   atm_store_sc(&rt->cancel_all, 1);
   coir__fence_heavy(); /* pairs with the light fence in fiber_make: a fiber that we do not find finds the flag */
   for (struct coir__slab *slab = atm_load_acq(&rt->slabs); slab; slab = slab->next)
     for (uint32_t i = 0; i < slab->count; i++) {
       struct coir_fiber *f = &slab->fibers[i];
-      if (atm_load_acq(&f->entry) && !(atm_load_acq(&f->ended) & COIR__ENDED)) coir__cancel_always(f);
+      if (atm_load_acq(&f->entry) && !(atm_load_acq(&f->ended) & COIR__ENDED))
+        coir__cancel(&f->waiter, COIR__CANCEL_ALWAYS);
     }
 }
 
@@ -385,6 +436,21 @@ static int wait_for_last(struct coir_runtime *rt, int64_t deadline) {
   return rc;
 }
 
+/* Halts the threads when the time has come; `control` is held, but not while they leave. */
+static int stop_threads(struct coir_runtime *rt, enum coir_stop how, int64_t deadline) {
+  for (;;) {
+    int rc = how == COIR_STOP_ABANDON ? 0 : wait_for_last(rt, deadline);
+    if (rc) return rc;
+    pthread_mutex_unlock(&rt->control);
+    coir__worker_halt(rt);
+    join_threads(rt, 0, rt->worker_count, rt->poller_count);
+    if (how == COIR_STOP_ABANDON) coir__fibers_drop(rt);
+    pthread_mutex_lock(&rt->control);
+    if (!has_latecomers(rt) || how == COIR_STOP_ABANDON || start_threads(rt, 0) != 0) return 0;
+    set_phase(rt, COIR__PHASE_SERVE);
+  }
+}
+
 int coir_runtime_stop(struct coir_runtime *runtime, enum coir_stop how, int64_t deadline) {
   if (!runtime || (unsigned)how > COIR_STOP_ABANDON) return -EINVAL;
   if (coir_runtime_current() == runtime) return -EDEADLK;
@@ -393,20 +459,14 @@ int coir_runtime_stop(struct coir_runtime *runtime, enum coir_stop how, int64_t 
   int rc = runtime->serving && !runtime->stopping ? 0 : -EINVAL;
   if (!rc) {
     runtime->stopping = true;
-    if (how == COIR_STOP_CANCEL) cancel_all(runtime);
-    if (how != COIR_STOP_ABANDON) rc = wait_for_last(runtime, deadline < 0 ? 0 : deadline);
-    if (rc) runtime->stopping = false;
+    if (how == COIR_STOP_CANCEL) coir__runtime_cancel_all(runtime);
+    rc = stop_threads(runtime, how, deadline < 0 ? 0 : deadline);
+    runtime->stopping = false;
+  }
+  if (!rc) {
+    atm_store_rlx(&runtime->cancel_all, 0);
+    runtime->serving = false;
   }
   pthread_mutex_unlock(&runtime->control);
-  if (rc) return rc;
-  coir__worker_halt(runtime);
-  join_threads(runtime, 0, runtime->worker_count, runtime->poller_count);
-  /* What others spawned or woke since the last fiber ended stays for the next start. */
-  if (how == COIR_STOP_ABANDON) coir__fibers_drop(runtime);
-  pthread_mutex_lock(&runtime->control);
-  atm_store_rlx(&runtime->cancel_all, 0);
-  runtime->serving = runtime->stopping = false;
-  set_phase(runtime, COIR__PHASE_OFF);
-  pthread_mutex_unlock(&runtime->control);
-  return 0;
+  return rc;
 }

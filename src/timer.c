@@ -191,35 +191,44 @@ void coir__timers_init(struct coir__timers *ts, int64_t now) {
   atm_store_rlx(&ts->next, COIR_NEVER);
 }
 
+void coir__timers_fini(struct coir__timers *ts) {
+  for (size_t i = 0; i < sizeof ts->slots / sizeof ts->slots[0]; i++)
+    for (struct coir__timer *t = ts->slots[i]; t; t = t->next) atm_store_rlx(&t->home, NULL);
+}
+
 void coir__timer_arm(struct coir__timers *ts, struct coir__timer *t) {
+  struct coir__worker *w = coir__carried();
   COIR_CHECK(t->deadline != COIR_NEVER, "a timer has a deadline");
-  t->home = ts;
-  coir__lock(&ts->lock);
+  atm_store_rlx(&t->home, ts); /* relaxed: who cancels it knows otherwise that it was armed */
+  coir__bias_lock(w, &ts->lock);
   place(ts, t);
   ts->count++;
   /* Relaxed: a hint for the worker's sleep; who arms for another worker wakes it as for any other work. */
   if (t->deadline < atm_load_rlx(&ts->next)) atm_store_rlx(&ts->next, t->deadline);
-  coir__unlock(&ts->lock);
+  coir__bias_unlock(w, &ts->lock);
 }
 
-bool coir__timer_cancel(struct coir__timer *t) {
-  struct coir__timers *ts = t->home;
-  coir__lock(&ts->lock);
+static bool cancel_in(struct coir__timers *ts, struct coir__timer *t) {
+  struct coir__worker *w = coir__carried();
+  coir__bias_lock(w, &ts->lock);
   bool is_armed = t->link != NULL;
   if (is_armed) {
     unlink_timer(ts, t);
     if (--ts->count == 0) atm_store_rlx(&ts->next, COIR_NEVER);
   }
-  coir__unlock(&ts->lock);
+  coir__bias_unlock(w, &ts->lock);
   return is_armed;
 }
 
+bool coir__timer_cancel(struct coir__timer *t) { return cancel_in(atm_load_rlx(&t->home), t); }
+
 int coir__timers_fire(struct coir__timers *ts, int64_t now, struct coir__waiter **wake, int max, int *fired) {
+  struct coir__worker *w = coir__carried();
   int woken = 0, moves = MOVES_MAX;
   *fired = 0;
   /* Relaxed: a timer that another thread arms at this moment might as well have come after the look. */
   if (COIR_LIKELY(atm_load_rlx(&ts->next) > now)) return 0;
-  coir__lock(&ts->lock);
+  coir__bias_lock(w, &ts->lock);
   bool is_settled, goes_on;
   do {
     is_settled = settle(ts, &moves);
@@ -235,6 +244,62 @@ int coir__timers_fire(struct coir__timers *ts, int64_t now, struct coir__waiter 
     goes_on = is_settled && *fired < max && !ts->used[DUE];
   } while (goes_on && advance(ts, tick_of(now)));
   atm_store_rlx(&ts->next, is_settled ? next_bound(ts) : 0);
-  coir__unlock(&ts->lock);
+  coir__bias_unlock(w, &ts->lock);
   return woken;
+}
+
+/* ---- Alarms ---------------------------------------------------------------------------------------------------- */
+
+/* Called under the lock of the wheel. */
+static struct coir__waiter *alarm_came(struct coir__timer *t) {
+  struct coir__alarm *alarm = (struct coir__alarm *)t;
+  struct coir__timers *ts = atm_load_rlx(&t->home);
+  atm_store_rlx(&alarm->running, 1);
+  t->next = ts->alarms;
+  ts->alarms = t;
+  return NULL;
+}
+
+void coir__alarm_arm_in(struct coir__timers *ts, struct coir__alarm *alarm, int64_t deadline) {
+  alarm->timer.deadline = deadline;
+  alarm->timer.fire = alarm_came;
+  coir__timer_arm(ts, &alarm->timer);
+}
+
+void coir__alarm_arm(struct coir__worker *w, struct coir__alarm *alarm, int64_t deadline) {
+  coir__alarm_arm_in(&w->timers, alarm, deadline);
+  if (w != coir__carried()) coir__idle_wake(w); /* it may sleep past it */
+}
+
+bool coir__alarm_cancel(struct coir__alarm *alarm) {
+  for (;;) {
+    struct coir__timers *ts = atm_load_rlx(&alarm->timer.home); /* once: it becomes NULL when the alarm is through */
+    bool was_running = false, was_armed = ts && cancel_in(ts, &alarm->timer);
+    /* Acquire: what `run` did. Pairs with the release in coir__alarms_run. */
+    for (; atm_load_acq(&alarm->running); was_running = true) coir__os_thread_yield();
+    if (was_armed) atm_store_rlx(&alarm->timer.home, NULL); /* its runtime may go before it is armed again */
+    if (was_armed || !was_running) return was_armed;
+  } /* it may have armed itself again before it returned */
+}
+
+/* In the order in which they came. */
+void coir__alarms_run(struct coir__timers *ts, struct coir__worker *w, int64_t now) {
+  coir__bias_lock(w, &ts->lock);
+  struct coir__timer *latest = ts->alarms, *come = NULL;
+  ts->alarms = NULL;
+  coir__bias_unlock(w, &ts->lock);
+  while (latest) {
+    struct coir__timer *t = latest;
+    latest = t->next;
+    t->next = come;
+    come = t;
+  }
+  while (come) {
+    struct coir__alarm *alarm = (struct coir__alarm *)come;
+    come = come->next;
+    int64_t again = alarm->run(alarm, w, now);
+    if (again != COIR_NEVER) coir__alarm_arm_in(ts, alarm, again);
+    else atm_store_rlx(&alarm->timer.home, NULL); /* relaxed: ordered by the release that follows */
+    atm_store_rel(&alarm->running, 0);            /* the alarm is its owner's from here on */
+  }
 }

@@ -29,7 +29,9 @@ struct coir__stack;
 enum coir__code {
   COIR__CODE_IDLE = 0, /* does not wait */
   COIR__CODE_OPEN,     /* waits; anybody may claim it, cancellation too */
+  COIR__CODE_RELAY,    /* waits; cancellation claims it to say that it is pending, and the waiter passes it on */
   COIR__CODE_SHIELDED, /* waits; cancellation may not claim it */
+  COIR__CODE_BOUND,    /* waits for a thread that works on its frame: nobody else may claim it, or drop the fiber */
   COIR__CODE_TIMEOUT,  /* claimed by the deadline */
   COIR__CODE_CANCELED, /* claimed by cancellation */
   COIR__CODE_CLAUSE,   /* claimed by clause 0; clause i is COIR__CODE_CLAUSE + i */
@@ -41,11 +43,16 @@ struct coir__waiter {
   _Atomic(uint64_t) word;   /* (a) claim word */
   _Atomic(uint64_t) parked; /* (a) open word of the wait that it is parked for, written once it is off its stack */
   _Atomic(uint64_t) note;   /* (a) open word of the wait that was claimed before it was parked; who takes it wakes it */
-  _Atomic(uint32_t) cancel; /* (a) bits: COIR__CANCEL_* */
-  uint32_t is_thread;       /* (c) a struct coir__thread holds it; otherwise a struct coir_fiber */
+  _Atomic(uint32_t) cancel; /* (a) COIR__CANCEL_* */
+  uint16_t is_thread;       /* (c) a struct coir__thread holds it; otherwise a struct coir_fiber */
+  uint16_t shield;          /* (f) how many shields are up: waits are begun shielded */
 };
 #define COIR__CANCEL_ONCE 1u   /* asked for and not yet delivered */
 #define COIR__CANCEL_ALWAYS 2u /* the runtime stops with COIR_STOP_CANCEL: delivered at every wait */
+/* In the bits above: asked for and not yet delivered because a scope was cancelled that the waiter itself has opened;
+ * which one of those, counted from 1, outermost first. Of several the outermost. It is over when that one closes. */
+#define COIR__CANCEL_BODY(depth) ((uint32_t)(depth) << 8)
+#define COIR__CANCEL_DEPTH_MAX 0xffffff
 
 /* Why it waits, for dumps. One entry per kind of wait; do not reuse entries, add new ones. */
 enum coir__reason {
@@ -56,36 +63,93 @@ enum coir__reason {
   COIR__REASON_WRITE,
   COIR__REASON_POLL,
   COIR__REASON_BLOCK,
+  COIR__REASON_SEND,
+  COIR__REASON_RECV,
+  COIR__REASON_SELECT,
+  COIR__REASON_SELECT_IO, /* a select with a descriptor among its arms */
+  COIR__REASON_MUTEX,
+  COIR__REASON_RWLOCK,
+  COIR__REASON_COND,
+  COIR__REASON_SEM,
+  COIR__REASON_WAIT_GROUP,
+  COIR__REASON_EVENT,
+  COIR__REASON_ONCE,
+  COIR__REASON_BARRIER,
+  COIR__REASON_FLIGHT,
+  COIR__REASON_SCOPE,
+  COIR__REASON_RESUME, /* a generator's next value */
+  COIR__REASON_YIELD,  /* a generator: to be resumed */
   COIR__REASON_MAX,
 };
 
-/* Who waits on one object, in order of arrival. Part of the object; valid when zeroed. The lock may guard the rest of
- * the object too. */
-struct coir__waitq {
+/* A lock that comes to lean towards the one worker that uses it, and then costs that worker no locked instruction
+ * (bias.c). Valid when zeroed. Never held across a switch, a system call that can block, a call of user code, or
+ * another lock of this kind. */
+#define COIR__BIAS_OWNED 0x8000u  /* of owner: the worker with the slot in the other bits has it */
+#define COIR__BIAS_NOBODY 0xffffu /* never in owner: what a worker without a slot looks for */
+struct coir__bias {
   struct coir__lock lock;
-  struct coir__clause *first, *last; /* (l) */
+  _Atomic(uint16_t) owner; /* (a) written under lock: who used it last, or has it (COIR__BIAS_OWNED) */
+  uint16_t uses;           /* (l) of who used it last, in a row */
+};
+
+/* Those who wait on one object, in order of arrival. */
+struct coir__waitlist {
+  _Atomic(struct coir__clause *) first; /* (a) written under the lock of the object */
+  struct coir__clause *last;            /* (l) */
+};
+
+/* The same with its lock, which may guard the rest of the object too. Part of the object; valid when zeroed. */
+struct coir__waitq {
+  struct coir__bias lock;
+  struct coir__waitlist list; /* (l) */
 };
 
 /* One thing that a wait waits for; in the waiter's frame, linked into the object's queue. Its memory may be touched
- * by others only under that queue's lock, and by the winner between its claim and its wake. */
+ * by others only under that object's lock, and by the winner between its claim and its wake. */
 struct coir__clause {
-  struct coir__clause *next, *prev; /* (l) of q */
-  struct coir__waitq *q;            /* (c) NULL: a timer's clause */
+  struct coir__clause *next, *prev; /* (l) */
+  struct coir__waitlist *list;      /* (c) where it is linked */
+  struct coir__bias *lock;          /* (c) guards that list: (l) */
   struct coir__waiter *waiter;      /* (c) */
   uint64_t open;                    /* (c) the claim word to claim from */
   uint32_t code;                    /* (c) the code to claim with */
-  uint32_t linked;                  /* (l) of q */
+  uint32_t linked;                  /* (l) */
   struct coir__clause *sibling;     /* (f) next clause of the same wait */
+};
+
+/* The clause of somebody who waits to send or receive (chan.c, select.c). Filled in by the winner before it wakes. */
+struct coir__chan_clause {
+  struct coir__clause clause;
+  void *slot; /* (c) the value to send; where to receive to, or NULL */
+  int result; /* what the call returns */
+};
+
+/* The clause of somebody who waits for a descriptor (poll.c, select.c). */
+struct coir__fd_clause {
+  struct coir__clause clause;
+  uint32_t events; /* (c) what it waits for */
+  uint32_t closed; /* by the winner: its life is over */
 };
 
 /* A deadline. In the waiter's frame while it is armed. Timers are sorted into wheels, one per worker (timer.c). */
 struct coir__timer {
   struct coir__timer *next, **link; /* (l) of home: list of its slot; link NULL when it is in none */
   int64_t deadline;                 /* (c) while armed */
-  struct coir__timers *home;        /* (c) while armed */
+  _Atomic(struct coir__timers *) home; /* (a) the wheel; of an alarm NULL when it is neither armed nor running */
   /* Called under the lock of home when the time has come. Claims, and returns the waiter to wake, or NULL. */
   struct coir__waiter *(*fire)(struct coir__timer *timer);
-  struct coir__clause clause; /* what it claims; its list links are unused */
+  struct coir__waiter *waiter; /* (c) whose wait `fire` claims, from which word */
+  uint64_t open;
+};
+
+/* A timer that does more than wake a waiter: `run` is called by the worker whose wheel it is in, on the thread's own
+ * stack with no lock held; it returns when it is to come again, or COIR_NEVER, and must not wait. Its owner sees to it
+ * that no two threads arm or cancel it at once. */
+struct coir__alarm {
+  struct coir__timer timer;
+  int64_t (*run)(struct coir__alarm *alarm, struct coir__worker *w, int64_t now); /* (c) */
+  _Atomic(uint32_t) running; /* (a) set under the lock of home when it comes; cleared when `run` has returned */
 };
 
 /* Hierarchical timing wheel (Varghese and Lauck, 1987): level k has 64 slots of 2^(16 + 6k) ns. Behind the levels one
@@ -93,7 +157,8 @@ struct coir__timer {
 #define COIR__WHEEL_LEVELS 8
 #define COIR__WHEEL_SHIFT 16
 struct coir__timers {
-  struct coir__lock lock;
+  struct coir__bias lock;
+  struct coir__timer *alarms; /* (l) that have come and have not been run, by next, latest first */
   uint32_t count;                        /* (l) armed timers */
   _Atomic(int64_t) next;                 /* (a) written under lock: no timer fires before; COIR_NEVER: none armed */
   int64_t now;                           /* (l) ticks (deadline >> SHIFT) up to which slots are emptied */
@@ -145,7 +210,10 @@ struct coir__local {
 #define COIR__ENDED 1u    /* status and value are final */
 #define COIR__DETACHED 2u /* nobody holds the handle */
 
-/* A fiber. Three cache lines; the first two are what spawning and switching touch.
+/* Bits of coir_fiber.b.more. */
+#define COIR__MORE_KIN 1u /* (f) the fourth line counts */
+
+/* A fiber. Four cache lines; the first two are what spawning and switching touch.
  *
  * Where a fiber is, and who owns it then:
  *   free        on a list of its slab owner                                entry is NULL
@@ -163,7 +231,8 @@ struct coir_fiber {
     int8_t priority;                               /* (c) */
     uint16_t home;                                 /* (c) worker that it is bound to or targeted at */
     int16_t worker;                                /* (f) worker that it was suspended or begun on last; -1 none */
-    uint16_t io_streak;                            /* (f) calls in a row that found their descriptor ready */
+    uint8_t streak;                                /* (f) calls in a row that did not have to wait */
+    uint8_t more;                                  /* (f) COIR__MORE_* */
   } b;
   struct coir__stack *stack; /* (f) NULL before it first runs: the stack is bound then */
   int err;                   /* (f) errno while it is suspended */
@@ -178,13 +247,22 @@ struct coir_fiber {
   uint64_t id;             /* (c) */
   struct coir_runtime *rt; /* (c) for all its lives */
 
-  /* the rest; name and value count only with their flags */
+  /* the rest; the name counts only with its flag */
   struct coir_fiber *next;    /* (l) of the list that it is on: inbox, lane, bound list */
   struct coir__local *locals; /* (f) COIR_KEYS_MAX values, or NULL */
   struct coir__wait *wait;    /* (f) the wait it is in, else NULL; for dropping it where it is */
   _Atomic(uint64_t) waits_on; /* (a) object << 8 | enum coir__reason, for dumps */
-  void *value;                /* (f) */
+  _Atomic(int64_t) since;     /* (a) since when, for dumps: the clock as its worker read it last */
   char name[COIR__NAME_MAX];  /* (f) written by the fiber, read by dumps */
+
+  /* whom it belongs to: counts only with COIR__MORE_KIN; value only with its flag */
+  void (*on_end)(struct coir_fiber *f);          /* (c) called at its end, by the fiber or by who drops it; or NULL */
+  void *kin;                                     /* (c) for on_end: its scope, its generator */
+  struct coir_scope *scope;                      /* (f) innermost scope that it is in, or NULL */
+  struct coir_fiber *sibling_next, *sibling_prev; /* (l) of its scope: the scope's fibers */
+  struct coir_gen *gen;                          /* (c) the generator that it is, or NULL */
+  void *value;                                   /* (f) */
+  void (*on_ended)(void *kin); /* (c) called with `kin` when the fiber has ended altogether, and is gone; or NULL */
 };
 
 /* An OS thread that Coir knows: it carries a worker, or waits on Coir's objects. Records are never freed; a thread
@@ -197,6 +275,8 @@ struct coir__thread {
   _Atomic(uint32_t) futex;     /* (a) what it sleeps on as a plain waiter */
   _Atomic(uint64_t) waits_on;  /* (a) as in a fiber */
   struct coir__local *locals;  /* values of a plain thread */
+  struct coir_scope *scope;    /* innermost scope that the plain thread is in, or NULL */
+  uint32_t rng;                /* xorshift state for selects of the plain thread */
   void *tsan;                  /* ThreadSanitizer's context of the thread itself */
   const void *asan_low;        /* bounds of the thread's own stack, for AddressSanitizer */
   size_t asan_bytes;
@@ -252,7 +332,9 @@ enum coir__after { COIR__AFTER_NOTHING = 0, COIR__AFTER_YIELD, COIR__AFTER_PARK,
 
 /* Numbers that only one worker writes. */
 struct coir__counts {
-  _Atomic(uint64_t) spawned, ended, switches, parks, wakes, steals_attempted, steals, rebalances_attempted, rebalanced,
+  _Atomic(uint64_t) spawned, ended;
+  _Atomic(uint64_t) suspended, resumed; /* generators: see coir__live */
+  _Atomic(uint64_t) switches, parks, wakes, steals_attempted, steals, rebalances_attempted, rebalanced,
       sleeps, polls, io_events, timers_fired;
 };
 
@@ -279,6 +361,9 @@ struct coir__worker {
   uint32_t extra;              /* (o) deque or bound list may hold something, or fences are real: no short cuts */
   uint32_t index;              /* (c) */
   struct coir_runtime *rt;     /* (c) */
+  _Atomic(struct coir__bias *) *inside; /* (c) what the worker is inside of, of the locks that lean towards it */
+  uint32_t bias;                        /* (c) what stands in their owner */
+  uint32_t bias_slot;                   /* (c) its number; 0: it owns none */
 
   _Alignas(COIR__LINE) struct coir__runq q;
 
@@ -302,6 +387,8 @@ struct coir__worker {
   _Atomic(uint32_t) pace_ns;                 /* (a) written by the owner: time per dispatch in its last round */
   bool slept;                                /* (o) since it last ran a fiber */
   bool was_brief;                            /* (o) it has slept briefly since it last ran a fiber */
+  uint8_t credit;                            /* (o) what speaks for spinning before its next sleep */
+  bool was_long;                             /* (o) and longer, without being the watcher */
   bool summoned;                             /* (o) an announcer woke it to search */
   bool retired;                              /* (o) it was the watcher, and all is quiet since */
   uint64_t seen_total;                       /* (o) switches of all workers when the watcher looked last */
@@ -368,6 +455,7 @@ struct coir_runtime {
 
   _Alignas(COIR__LINE) struct coir__lane lanes[COIR__LANES];
   _Atomic(uint64_t) spawned_outside;          /* (a) fibers spawned by plain threads */
+  _Atomic(uint64_t) resumed_outside;          /* (a) generators resumed by others than workers of this runtime */
   _Atomic(uint64_t) dropped;                  /* (a) fibers that coir__fibers_drop ended */
   _Atomic(uint64_t) injected, injected_taken; /* (a) fibers put into lanes, and taken from them */
   _Atomic(uint64_t) polls, io_events;         /* (a) of the poller threads */
@@ -390,12 +478,16 @@ struct coir_runtime {
   pthread_cond_t ended;                       /* with control: somebody waits in coir_runtime_stop for the last fiber */
   bool stopping;                              /* (l) control */
   bool serving;                               /* (l) control: coir_runtime_start started it */
+  struct coir__lock deadlock_lock;            /* held by the one worker that looks */
+  bool deadlocked;                            /* (l) deadlock_lock: its fibers have been cancelled */
+  uint64_t deadlock_sum;                      /* (l) deadlock_lock: tells the last one that was dealt with */
   _Atomic(uint32_t) watched;                  /* (a) coir_runtime_stop wants to know when no fiber is left */
   struct coir__poller_thread *poller_threads; /* (s) */
   struct coir_runtime *next;                  /* (l) runtimes_lock: all of them, for fork */
 };
 
 _Static_assert(offsetof(struct coir_fiber, entry) == COIR__LINE, "a switch touches one line of a fiber");
-_Static_assert(sizeof(struct coir_fiber) == 3 * COIR__LINE, "a fiber descriptor is small");
+_Static_assert(sizeof(struct coir_fiber) == 4 * COIR__LINE, "a fiber descriptor is small");
+_Static_assert(offsetof(struct coir_fiber, on_end) == 3 * COIR__LINE, "the fourth line is for few");
 
 #endif

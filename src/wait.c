@@ -21,7 +21,11 @@
  * Cancellation is a pending bit. Who takes the bit owes the delivery: the waiter by claiming its own wait, the
  * canceller by claiming the wait that it finds open; who cannot claim puts the bit back, and a canceller then looks
  * again. So it is delivered once, to the wait in progress or the next one. The waiter opens its word and looks at the
- * bit after a light fence; the canceller sets the bit and looks at the word after a heavy one.
+ * bit after a light fence; the canceller sets the bit and looks at the word after a heavy one. What a scope asks of its
+ * own opener is a number instead of a bit, because it is void when that scope is closed (coir__cancel_body_over).
+ * Waits that begin behind a shield have another open word, which no canceller claims. So have those of a waiter that
+ * passes its cancellations on, to the fiber that runs on its behalf: there nobody takes the bit but the waiter, once
+ * its wait has been claimed to tell it, and the clauses stay linked (gen.c).
  *
  * A plain thread that waits is a waiter too; it sleeps on a futex until note carries its wait's number.
  *
@@ -31,7 +35,7 @@
  * I1: from the claim to the wake only the winner touches the wait.   I2: a wait is woken exactly once, by its winner.
  * I3: a fiber is queued only after parked carries the number of its wait.
  * I4: when coir__wait returns, no clause of it is linked and its timer is not armed. */
-#include "internal.h"
+#include "wait.h"
 
 static const char *const reason_names[COIR__REASON_MAX] = {
     [COIR__REASON_NONE] = "",
@@ -41,6 +45,22 @@ static const char *const reason_names[COIR__REASON_MAX] = {
     [COIR__REASON_WRITE] = "write",
     [COIR__REASON_POLL] = "poll",
     [COIR__REASON_BLOCK] = "blocking call",
+    [COIR__REASON_SEND] = "send",
+    [COIR__REASON_RECV] = "receive",
+    [COIR__REASON_SELECT] = "select",
+    [COIR__REASON_SELECT_IO] = "select",
+    [COIR__REASON_MUTEX] = "mutex",
+    [COIR__REASON_RWLOCK] = "rwlock",
+    [COIR__REASON_COND] = "condition",
+    [COIR__REASON_SEM] = "semaphore",
+    [COIR__REASON_WAIT_GROUP] = "wait group",
+    [COIR__REASON_EVENT] = "event",
+    [COIR__REASON_ONCE] = "once",
+    [COIR__REASON_BARRIER] = "barrier",
+    [COIR__REASON_FLIGHT] = "single flight",
+    [COIR__REASON_SCOPE] = "scope",
+    [COIR__REASON_RESUME] = "generator",
+    [COIR__REASON_YIELD] = "resume",
 };
 
 const char *coir__reason_name(enum coir__reason reason) {
@@ -51,78 +71,80 @@ static inline uint64_t number_of(uint64_t word) { return word & ~COIR__CODE_MASK
 
 /* Called under the lock of the wheel. The waiter cannot leave before the lock is free (coir__timer_cancel). */
 static struct coir__waiter *deadline_came(struct coir__timer *t) {
-  return coir__claim(&t->clause) ? t->clause.waiter : NULL;
+  uint64_t open = t->open;
+  return atm_cas_ar(&t->waiter->word, &open, number_of(open) | COIR__CODE_TIMEOUT) ? t->waiter : NULL;
+}
+
+struct coir__waiter *coir__waiter_self(void) {
+  struct coir__worker *w = coir__self();
+  if (w) return &w->current->waiter;
+  struct coir__thread *t = coir__thread_get();
+  return t ? &t->waiter : NULL;
+}
+
+/* For a plain thread; else coir__wait_open. */
+static void thread_begin(struct coir__wait *wait, enum coir__reason reason, uint64_t object, int64_t deadline,
+                         enum coir__code code) {
+  struct coir__thread *t = coir__thread_get();
+  COIR_CHECK(t, "no memory for the record of a thread");
+  COIR_CHECK(!t->worker, "waiting calls are made by fibers, not by what runs between them on a worker");
+  atm_store_rlx(&t->waits_on, object << 8 | reason);
+  coir__wait_fill(wait, NULL, &t->waiter, deadline, code);
 }
 
 static inline void begin(struct coir__worker *w, struct coir__wait *wait, enum coir__reason reason, uint64_t object,
-                         enum coir__code code) {
-  wait->worker = w;
-  if (w) {
-    struct coir_fiber *f = w->current;
-    wait->self = &f->waiter;
-    atm_store_rlx(&f->waits_on, object << 8 | reason);
-  } else {
-    struct coir__thread *t = coir__thread_get();
-    COIR_CHECK(t, "no memory for the record of a thread");
-    wait->self = &t->waiter;
-    atm_store_rlx(&t->waits_on, object << 8 | reason);
-  }
-  uint64_t number = number_of(atm_load_rlx(&wait->self->word)) + COIR__CODE_MASK + 1;
-  if (COIR_UNLIKELY(number == 0)) number = COIR__CODE_MASK + 1; /* 0 is what note says when it says nothing */
-  wait->open = number | code;
-  wait->clauses = NULL;
-  wait->count = 0;
-  wait->timed = 0;
-  /* Relaxed: a clause publishes it, by the lock of its queue; cancellation looks after a heavy fence. */
-  atm_store_rlx(&wait->self->word, wait->open);
+                         int64_t deadline, enum coir__code code) {
+  if (COIR_LIKELY(w != NULL)) coir__wait_open(w, wait, reason, object, deadline, code);
+  else thread_begin(wait, reason, object, deadline, code);
 }
 
 void coir__wait_begin_on(struct coir__worker *w, struct coir__wait *wait, enum coir__reason reason, uint64_t object,
                          int64_t deadline) {
-  begin(w, wait, reason, object, COIR__CODE_OPEN);
-  wait->timer.deadline = deadline;
-  wait->timed = deadline != COIR_NEVER;
+  begin(w, wait, reason, object, deadline, COIR__CODE_OPEN);
 }
 
 void coir__wait_begin(struct coir__wait *wait, enum coir__reason reason, uint64_t object, int64_t deadline) {
-  coir__wait_begin_on(coir__self(), wait, reason, object, deadline);
+  begin(coir__self(), wait, reason, object, deadline, COIR__CODE_OPEN);
+}
+
+void coir__wait_begin_as(struct coir__worker *w, struct coir__wait *wait, enum coir__reason reason, uint64_t object,
+                         enum coir__code code) {
+  begin(w, wait, reason, object, COIR_NEVER, code);
 }
 
 void coir__wait_begin_shielded(struct coir__wait *wait, enum coir__reason reason, uint64_t object) {
-  begin(coir__self(), wait, reason, object, COIR__CODE_SHIELDED);
+  begin(coir__self(), wait, reason, object, COIR_NEVER, COIR__CODE_SHIELDED);
 }
 
-void coir__wait_add(struct coir__wait *wait, struct coir__clause *c, struct coir__waitq *q) {
-  c->waiter = wait->self;
-  c->open = wait->open;
-  c->code = COIR__CODE_CLAUSE + wait->count++;
-  c->sibling = wait->clauses;
-  wait->clauses = c;
-  c->q = q;
-  c->linked = 1;
-  c->next = NULL;
-  c->prev = q->last;
-  if (q->last) q->last->next = c;
-  else q->first = c;
-  q->last = c;
-}
-
-void coir__waitq_unlink(struct coir__waitq *q, struct coir__clause *c) {
-  COIR_DCHECK(c->linked && c->q == q, "a clause is unlinked from the queue that it is in");
-  if (c->prev) c->prev->next = c->next;
-  else q->first = c->next;
-  if (c->next) c->next->prev = c->prev;
-  else q->last = c->prev;
-  c->linked = 0;
+void coir__wait_begin_bound(struct coir__wait *wait, enum coir__reason reason, uint64_t object) {
+  begin(coir__self(), wait, reason, object, COIR_NEVER, COIR__CODE_BOUND);
 }
 
 /* Unlinks every clause but that of the winner, which its waker has unlinked. */
 static void unlink_all(struct coir__wait *wait, uint32_t winner) {
+  struct coir__worker *w = coir__carried(); /* not wait->worker: the waiter may have moved */
   for (struct coir__clause *c = wait->clauses; c; c = c->sibling) {
     if (c->code == winner) continue;
-    coir__lock(&c->q->lock);
-    if (c->linked) coir__waitq_unlink(c->q, c);
-    coir__unlock(&c->q->lock);
+    coir__bias_lock(w, c->lock);
+    if (c->linked) coir__clause_unlink(c);
+    coir__bias_unlock(w, c->lock);
+  }
+}
+
+struct coir__clause *coir__waitlist_take_all(struct coir__waitlist *list) {
+  struct coir__clause *taken = NULL, **end = &taken;
+  for (struct coir__clause *c; (c = coir__waitlist_take(list)) != NULL; end = &c->next) {
+    *end = c;
+    c->next = NULL;
+  }
+  return taken;
+}
+
+void coir__wake_all(struct coir__worker *w, struct coir__clause *taken) {
+  while (taken) {
+    struct coir__clause *next = taken->next;
+    coir__wake_on(w, taken->waiter); /* the clause is gone from here on */
+    taken = next;
   }
 }
 
@@ -135,21 +157,60 @@ static bool is_always_canceled(struct coir__waiter *self, uint32_t pending) {
   return false;
 }
 
+#define BODY_MASK (~(COIR__CANCEL_BODY(1) - 1)) /* what is not a flag */
+
+uint32_t coir__cancel_merge(uint32_t old, uint32_t what) {
+  uint32_t a = old & BODY_MASK, b = what & BODY_MASK;
+  return ((old | what) & ~BODY_MASK) | (a && (!b || a < b) ? a : b);
+}
+
+void coir__cancel_ask(struct coir__waiter *waiter, uint32_t what) {
+  uint32_t old = atm_load_rlx(&waiter->cancel);
+  while (!atm_cas_sc(&waiter->cancel, &old, coir__cancel_merge(old, what))) {}
+}
+
+void coir__cancel_body_over(struct coir__waiter *waiter, uint32_t depth) {
+  uint32_t old = atm_load_acq(&waiter->cancel);
+  while ((old & BODY_MASK) >= COIR__CANCEL_BODY(depth) && !atm_cas_sc(&waiter->cancel, &old, old & ~BODY_MASK)) {}
+}
+
+/* Takes what is to be delivered once. Who gets something owes the delivery. */
+static inline uint32_t take_once(struct coir__waiter *waiter) {
+  return atm_and_sc(&waiter->cancel, COIR__CANCEL_ALWAYS) & ~COIR__CANCEL_ALWAYS;
+}
+
+/* Takes of it what `what` asked for, if that is still there: a canceller must not hold what others have asked for,
+ * which may be over by the time that it puts it back. */
+static uint32_t take_asked(struct coir__waiter *waiter, uint32_t what) {
+  uint32_t old = atm_load_acq(&waiter->cancel), mine;
+  do {
+    mine = old & what & COIR__CANCEL_ONCE;
+    if ((what & BODY_MASK) && !((old ^ what) & BODY_MASK)) mine |= what & BODY_MASK;
+  } while (mine && !atm_cas_sc(&waiter->cancel, &old, old & ~mine));
+  return mine;
+}
+
+uint32_t coir__cancel_take_once(struct coir__waiter *waiter) { return take_once(waiter); }
+
+static inline bool is_relay(const struct coir__wait *wait) {
+  return (wait->open & COIR__CODE_MASK) == COIR__CODE_RELAY;
+}
+
 /* Takes a pending cancellation, and claims the wait with it. False: none, or the wait was claimed already. */
 static bool cancel_self(struct coir__wait *wait) {
   struct coir__waiter *self = wait->self;
-  uint32_t pending = atm_load_acq(&self->cancel);
-  if (COIR_LIKELY(!pending) || (wait->open & COIR__CODE_MASK) != COIR__CODE_OPEN) return false;
-  bool always = is_always_canceled(self, pending);
-  if (!always && !(atm_and_sc(&self->cancel, ~COIR__CANCEL_ONCE) & COIR__CANCEL_ONCE)) return false;
+  uint32_t pending = atm_load_acq(&self->cancel), taken = 0;
+  if (COIR_LIKELY(!pending) || (wait->open & COIR__CODE_MASK) >= COIR__CODE_SHIELDED) return false;
+  bool passes_on = is_relay(wait) && (pending & ~COIR__CANCEL_ALWAYS);
+  if (!is_always_canceled(self, pending) && !passes_on && !(taken = take_once(self))) return false;
   uint64_t open = wait->open;
   if (atm_cas_ar(&self->word, &open, number_of(open) | COIR__CODE_CANCELED)) return true;
-  if (!always) atm_or_sc(&self->cancel, COIR__CANCEL_ONCE);
+  coir__cancel_ask(self, taken);
   return false;
 }
 
-/* What was asked for once more before the fiber noticed is the same cancellation. */
-static void cancel_noticed(struct coir__waiter *self) { atm_and_sc(&self->cancel, ~COIR__CANCEL_ONCE); }
+/* What was asked for once more before the waiter noticed is the same cancellation. */
+static void cancel_noticed(struct coir__waiter *self) { take_once(self); }
 
 /* Blocks the thread until the winner has woken it. The deadline is its own affair. */
 static void thread_park(struct coir__wait *wait) {
@@ -166,57 +227,67 @@ static void thread_park(struct coir__wait *wait) {
   }
 }
 
-static void fiber_park(struct coir__wait *wait) {
+static void arm_deadline(struct coir__worker *w, struct coir__wait *wait) {
+  wait->timer.fire = deadline_came;
+  wait->timer.waiter = wait->self;
+  wait->timer.open = wait->open;
+  coir__timer_arm(&w->timers, &wait->timer);
+}
+
+static inline void fiber_park(struct coir__wait *wait) {
   struct coir__worker *w = wait->worker; /* nothing has suspended since it began */
   w->current->wait = wait;
-  if (wait->timed) {
-    wait->timer.fire = deadline_came;
-    wait->timer.clause = (struct coir__clause){.waiter = wait->self, .open = wait->open, .code = COIR__CODE_TIMEOUT};
-    coir__timer_arm(&w->timers, &wait->timer);
-  }
+  if (wait->timed) arm_deadline(w, wait);
   atm_bump(&w->counts.parks, 1);
   coir__switch_away(w, COIR__AFTER_PARK);
 }
 
-static inline void park_waiter(struct coir__wait *wait) {
-  if (COIR_UNLIKELY(wait->self->is_thread)) thread_park(wait);
-  else fiber_park(wait);
+/* What is left to do when a wait has ended that was not simply claimed by its last clause. */
+void coir__wait_tidy_up(struct coir__wait *wait, uint32_t code) {
+  if (code == COIR__CODE_CANCELED && is_relay(wait)) return;
+  if (code == COIR__CODE_CANCELED) cancel_noticed(wait->self);
+  if (wait->timed && !wait->self->is_thread && code != COIR__CODE_TIMEOUT) coir__timer_cancel(&wait->timer);
+  unlink_all(wait, code);
 }
 
-uint32_t coir__wait(struct coir__wait *wait) {
+/* Suspends until the winner has woken it; then nothing of the wait is left. */
+static inline uint32_t await(struct coir__wait *wait) {
   struct coir__waiter *self = wait->self;
-  coir__fence_light(); /* the open word before the look at the bit; pairs with the heavy fence in cancel() */
-  if (COIR_UNLIKELY(cancel_self(wait))) {
-    unlink_all(wait, COIR__CODE_CANCELED);
-    cancel_noticed(self);
-    coir_yield(); /* a loop around a wait that always ends at once must not keep its worker */
-    return COIR__CODE_CANCELED;
-  }
-  park_waiter(wait);
+  if (COIR_UNLIKELY(self->is_thread)) thread_park(wait);
+  else fiber_park(wait);
   /* Relaxed: whoever woke us has ordered its claim before (queues, or the note of a thread). */
   uint32_t code = (uint32_t)(atm_load_rlx(&self->word) & COIR__CODE_MASK);
   COIR_DCHECK(code >= COIR__CODE_TIMEOUT, "a woken waiter's wait has been claimed");
-  if (COIR_UNLIKELY(code == COIR__CODE_CANCELED)) cancel_noticed(self);
-  if (wait->timed && !self->is_thread && code != COIR__CODE_TIMEOUT) coir__timer_cancel(&wait->timer);
-  struct coir__clause *last = wait->clauses;
-  if (last && (last->sibling || last->code != code)) unlink_all(wait, code);
+  const struct coir__clause *last = wait->clauses;
+  bool is_plain = last && last->code == code && !last->sibling && !wait->timed;
+  if (COIR_UNLIKELY(!is_plain)) coir__wait_tidy_up(wait, code);
   if (!self->is_thread) coir__waiter_fiber(self)->wait = NULL;
   return code;
 }
 
-void coir__wait_abandon(struct coir__wait *wait) {
+/* A cancellation that is pending has ended the wait before it began. */
+static uint32_t __attribute__((noinline)) end_canceled(struct coir__wait *wait) {
+  if (is_relay(wait)) return COIR__CODE_CANCELED;
+  unlink_all(wait, COIR__CODE_CANCELED);
+  cancel_noticed(wait->self);
+  coir_yield(); /* a loop around a wait that always ends at once must not keep its worker */
+  return COIR__CODE_CANCELED;
+}
+
+uint32_t coir__wait(struct coir__wait *wait) {
+  coir__fence_light(); /* the open word before the look at the bit; pairs with the heavy fence in cancel_claim() */
+  if (COIR_UNLIKELY(atm_load_acq(&wait->self->cancel) != 0) && cancel_self(wait)) return end_canceled(wait);
+  return await(wait);
+}
+
+uint32_t coir__wait_retract(struct coir__wait *wait) {
   uint64_t open = wait->open;
-  if (COIR_LIKELY(atm_cas_ar(&wait->self->word, &open, number_of(open) | COIR__CODE_TIMEOUT))) {
-    if (wait->clauses) unlink_all(wait, COIR__CODE_TIMEOUT);
-    return;
+  if (COIR_LIKELY(atm_cas_ar(&wait->self->word, &open, number_of(open) | COIR__CODE_IDLE))) {
+    unlink_all(wait, COIR__CODE_IDLE);
+    return COIR__CODE_IDLE;
   }
-  /* Claimed: its winner will wake us, so be parked for it. A cancellation that it delivered is pending again. */
-  wait->timed = 0;
-  park_waiter(wait);
-  uint32_t code = (uint32_t)(atm_load_rlx(&wait->self->word) & COIR__CODE_MASK);
-  if (code == COIR__CODE_CANCELED) atm_or_sc(&wait->self->cancel, COIR__CANCEL_ONCE);
-  unlink_all(wait, code);
-  if (!wait->self->is_thread) coir__waiter_fiber(wait->self)->wait = NULL;
+  wait->timed = 0; /* claimed: its winner will wake us, so be parked for it */
+  return await(wait);
 }
 
 void coir__wait_drop(struct coir__wait *wait) {
@@ -241,70 +312,106 @@ static void wake_thread(struct coir__thread *t, uint64_t number) {
   coir__os_futex_wake(&t->futex, 1);
 }
 
-void coir__wake_on(struct coir__worker *w, struct coir__waiter *waiter) {
-  uint64_t number = number_of(atm_load_rlx(&waiter->word));
-  if (COIR_UNLIKELY(waiter->is_thread)) {
-    wake_thread(coir__waiter_thread(waiter), number);
-    return;
-  }
-  struct coir_fiber *f = coir__waiter_fiber(waiter);
-  if (COIR_LIKELY(atm_load_acq(&waiter->parked) == number)) {
-    coir__ready(w, f);
-    return;
-  }
-  /* It is still on its stack, or was a moment ago. Once the note is there its committer may queue it, it may end, and
-   * its runtime go: so we are counted as visitors. Release: what the winner handed over; pairs with the acquire in
-   * coir__wait_commit. */
+/* It is still on its stack, or was a moment ago. Once the note is there its committer may queue it, it may end, and its
+ * runtime go: so we are counted as visitors. Release: what the winner handed over; pairs with the acquire in
+ * coir__wait_commit. */
+static void wake_early(struct coir__worker *w, struct coir_fiber *f, uint64_t number) {
   struct coir_runtime *rt = f->rt;
   atm_add_sc(&rt->visitors, 1);
-  atm_store_rel(&waiter->note, number);
+  atm_store_rel(&f->waiter.note, number);
   coir__fence_heavy();
   uint64_t note = number;
-  if (atm_load_acq(&waiter->parked) == number && atm_cas_ar(&waiter->note, &note, 0)) coir__ready(w, f);
+  if (atm_load_acq(&f->waiter.parked) == number && atm_cas_ar(&f->waiter.note, &note, 0)) coir__ready(w, f);
   atm_sub_rel(&rt->visitors, 1); /* pairs with the acquire in release() (runtime.c) */
+}
+
+void coir__wake_slow(struct coir__worker *w, struct coir__waiter *waiter) {
+  uint64_t number = number_of(atm_load_rlx(&waiter->word));
+  if (waiter->is_thread) wake_thread(coir__waiter_thread(waiter), number);
+  else if (atm_load_acq(&waiter->parked) == number) coir__ready(w, coir__waiter_fiber(waiter));
+  else wake_early(w, coir__waiter_fiber(waiter), number);
+}
+
+void coir__wake_on(struct coir__worker *w, struct coir__waiter *waiter) {
+  coir__wake_quick(w, waiter, atm_load_rlx(&waiter->word));
 }
 
 void coir__wake(struct coir__waiter *waiter) { coir__wake_on(coir__carried(), waiter); }
 
-/* Delivers what `bit` asks for to the wait in progress, if there is one. See the head of this file. */
-static void cancel(struct coir__waiter *waiter, uint32_t bit) {
-  atm_or_sc(&waiter->cancel, bit);
+/* See the head of this file. Asked for before; `is_fenced`: and a heavy fence executed since. */
+static bool cancel_claim(struct coir__waiter *waiter, uint32_t what, bool is_fenced) {
   /* Who is parked has looked at the bit before, and will not again: no need for the fence. Acquire: parked goes
    * first, so that the word is at least as new. */
   uint64_t parked = atm_load_acq(&waiter->parked), word = atm_load_acq(&waiter->word);
-  bool is_parked = number_of(word) == parked;
-  for (;; is_parked = false) {
-    if (!is_parked) {
+  bool is_sure = is_fenced || number_of(word) == parked;
+  for (;; is_sure = false) {
+    if (!is_sure) {
       coir__fence_heavy(); /* the bit before the look at the word; pairs with the light fence in coir__wait */
       word = atm_load_acq(&waiter->word);
+      is_fenced = true;
     }
-    if ((word & COIR__CODE_MASK) != COIR__CODE_OPEN) {
-      if (!is_parked) return;
+    uint64_t code = word & COIR__CODE_MASK;
+    if (code != COIR__CODE_OPEN && code != COIR__CODE_RELAY) {
+      if (is_fenced) return false;
       continue; /* it was woken a moment ago, and may begin to wait again at any time */
     }
-    if (bit == COIR__CANCEL_ONCE && !(atm_and_sc(&waiter->cancel, ~bit) & bit)) return;
-    if (atm_cas_ar(&waiter->word, &word, number_of(word) | COIR__CODE_CANCELED)) {
-      coir__wake(waiter);
-      return;
-    }
-    if (bit == COIR__CANCEL_ONCE) atm_or_sc(&waiter->cancel, bit);
+    bool takes = code == COIR__CODE_OPEN && !(what & COIR__CANCEL_ALWAYS);
+    uint32_t taken = takes ? take_asked(waiter, what) : 0;
+    if (!taken && (takes || !atm_load_acq(&waiter->cancel))) return false;
+    if (atm_cas_ar(&waiter->word, &word, number_of(word) | COIR__CODE_CANCELED)) return true;
+    coir__cancel_ask(waiter, taken);
+    is_fenced = false;
   }
+}
+
+bool coir__cancel_claim(struct coir__waiter *waiter, uint32_t what) { return cancel_claim(waiter, what, true); }
+bool coir__cancel_claim_alone(struct coir__waiter *waiter, uint32_t what) { return cancel_claim(waiter, what, false); }
+
+void coir__cancel(struct coir__waiter *waiter, uint32_t what) {
+  coir__cancel_ask(waiter, what);
+  if (cancel_claim(waiter, what, false)) coir__wake(waiter);
 }
 
 int coir_cancel(struct coir_fiber *fiber) {
   if (!fiber) return -EINVAL;
   if (atm_load_acq(&fiber->ended) & COIR__ENDED) return -ESRCH;
-  cancel(&fiber->waiter, COIR__CANCEL_ONCE);
+  coir__cancel(&fiber->waiter, COIR__CANCEL_ONCE);
   return 0;
 }
 
-void coir__cancel_always(struct coir_fiber *f) { cancel(&f->waiter, COIR__CANCEL_ALWAYS); }
-
 bool coir__cancel_take(struct coir__waiter *w) {
   uint32_t pending = atm_load_acq(&w->cancel);
-  if (COIR_LIKELY(!pending)) return false;
-  if (is_always_canceled(w, pending)) return true;
-  return atm_and_sc(&w->cancel, ~COIR__CANCEL_ONCE) & COIR__CANCEL_ONCE;
+  if (COIR_LIKELY(!pending) || w->shield) return false;
+  return is_always_canceled(w, pending) || take_once(w);
+}
+
+void coir_shield_begin(void) {
+  struct coir__waiter *self = coir__waiter_self();
+  COIR_CHECK(self, "no memory for the record of a thread");
+  COIR_CHECK(self->shield < UINT16_MAX, "shields are nested too deeply");
+  self->shield++;
+}
+
+void coir_shield_end(void) {
+  struct coir__waiter *self = coir__waiter_self();
+  COIR_CHECK(self && self->shield > 0, "coir_shield_end follows a coir_shield_begin of the same fiber");
+  self->shield--;
+}
+
+/* ---- The usual wait: one clause on one object ------------------------------------------------------------------ */
+
+int coir__waitq_wait(struct coir__worker *w, struct coir__waitq *q, struct coir__clause *c, enum coir__reason reason,
+                     int64_t deadline) {
+  if (deadline <= 0 || (deadline != COIR_NEVER && deadline <= coir__os_now())) {
+    coir__bias_unlock(w, &q->lock);
+    return -ETIMEDOUT;
+  }
+  struct coir__wait wait;
+  coir__wait_begin_on(w && w->current ? w : NULL, &wait, reason, (uint64_t)(uintptr_t)q, deadline);
+  coir__wait_add(&wait, c, q);
+  coir__bias_unlock(w, &q->lock);
+  uint32_t code = coir__wait(&wait);
+  return COIR_LIKELY(code >= COIR__CODE_CLAUSE) ? 0 : coir__wait_result(code);
 }
 
 /* ---- Time: a wait without clauses ------------------------------------------------------------------------------ */

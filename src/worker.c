@@ -26,12 +26,15 @@ int coir__worker_create(struct coir_runtime *rt, int index) {
   w->rng = 2463534242u + (uint32_t)index * 2654435761u;
   w->tick = w->tick_limit = TICKS_MAX;
   coir__timers_init(&w->timers, coir__os_now());
+  coir__bias_attach(w);
   return coir__runq_init(w);
 }
 
 void coir__worker_destroy(struct coir__worker *w) {
   if (!w) return;
   coir__runq_fini(w);
+  coir__timers_fini(&w->timers);
+  coir__bias_detach(w);
   coir__free(w->rt, w->memory, sizeof *w + COIR__LINE);
 }
 
@@ -57,6 +60,7 @@ static void fire_timers(struct coir__worker *w, int64_t now) {
     n = coir__timers_fire(&w->timers, now, wake, WAKE_BATCH, &fired);
     for (int i = 0; i < n; i++) coir__wake_on(w, wake[i]);
     atm_bump(&w->counts.timers_fired, (uint64_t)fired);
+    if (COIR_UNLIKELY(w->timers.alarms != NULL)) coir__alarms_run(&w->timers, w, now); /* only this loop fires them */
   } while (fired == WAKE_BATCH);
 }
 

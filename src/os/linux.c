@@ -39,6 +39,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/poll.h> /* not <poll.h>: our own poll.h lies on the search path */
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -387,11 +388,30 @@ struct start {
   char name[16]; /* what the kernel keeps of a name */
 };
 
+static _Atomic(int) threads_begun, threads_over; /* (a) of those that are started here */
+
 static void *thread_main(void *arg) {
   struct start start = *(struct start *)arg;
   free(arg);
+  atm_add_sc(&threads_begun, 1);
   pthread_setname_np(pthread_self(), start.name);
-  return start.fn(start.arg);
+  void *result = start.fn(start.arg);
+  atm_add_sc(&threads_over, 1);
+  return result;
+}
+
+/* The kernel counts a directory for each thread among the links of their parent. One that begins or ends while we look
+ * would make the sum wrong. */
+int coir__os_other_threads(void) {
+  struct stat st;
+  int saved = errno_get(), begun = atm_load_sc(&threads_begun), over = atm_load_sc(&threads_over), all = -1;
+  if (stat("/proc/self/task", &st) == 0 && st.st_nlink >= 3) all = (int)st.st_nlink - 2;
+  errno_set(saved);
+#if defined(COIR_TSAN)
+  if (all > 1) all--; /* it starts a thread of its own along with the first of the program */
+#endif
+  if (atm_load_sc(&threads_begun) != begun || atm_load_sc(&threads_over) != over) return -1;
+  return all < begun - over ? -1 : all - (begun - over);
 }
 
 static int add_tls_bytes(struct dl_phdr_info *info, size_t bytes, void *sum) {
@@ -520,6 +540,7 @@ static struct coir__thread *record_take(void) {
     if (!t) return NULL;
     memset(t, 0, bytes);
     t->waiter.is_thread = 1;
+    t->rng = (uint32_t)((uintptr_t)t / COIR__LINE) | 1; /* never 0 */
   }
   t->errno_location = &errno;
   return t;
@@ -535,6 +556,8 @@ static void record_end(void *record) {
   pthread_setspecific(record_key, NULL);
   atm_store_rlx(&t->waiter.cancel, 0); /* nobody else names this thread any more */
   atm_store_rlx(&t->waits_on, 0);
+  t->waiter.shield = 0;
+  if (t->scope) die("coir: a thread ends with a scope open\n");
   t->worker = NULL;
   t->idle_sp = NULL;
   t->errno_location = NULL;

@@ -1,0 +1,63 @@
+/* The keeper: a thread with a wheel of alarms that belong to no worker, such as the deadlines of scopes that plain
+ * threads open. Those must come even if no runtime runs. Made when it is first needed, it stays. */
+#include "internal.h"
+
+#define FIRE_MAX 64
+
+static pthread_mutex_t keeper_setup = PTHREAD_MUTEX_INITIALIZER; /* never held across a wait */
+static bool keeper_runs;                                         /* (l) keeper_setup */
+static struct coir__timers keeper_timers;
+static _Atomic(uint32_t) keeper_bell; /* (a) changes when there is an earlier alarm than before */
+static _Atomic(uint32_t) keeper_busy; /* (a) it is about to run alarms, or does */
+
+static void *keeper_main(void *unused) {
+  for (;;) {
+    int fired;
+    uint32_t seen = atm_load_acq(&keeper_bell); /* before the look; pairs with the addition in coir__keeper_arm */
+    atm_store_rlx(&keeper_busy, 1);             /* ordered by the lock of the wheel, as in coir__keeper_is_idle */
+    do {
+      int64_t now = coir__os_now();
+      coir__timers_fire(&keeper_timers, now, NULL, FIRE_MAX, &fired); /* alarms alone: nobody to wake */
+      if (fired > 0) coir__alarms_run(&keeper_timers, NULL, now);
+    } while (fired == FIRE_MAX);
+    atm_store_rel(&keeper_busy, 0); /* what the alarms did; pairs with the acquire in coir__keeper_is_idle */
+    coir__os_futex_wait(&keeper_bell, seen, atm_load_rlx(&keeper_timers.next));
+  }
+  return unused;
+}
+
+int coir__keeper_start(void) {
+  int rc = 0;
+  pthread_t thread;
+  pthread_mutex_lock(&keeper_setup);
+  if (!keeper_runs) {
+    coir__timers_init(&keeper_timers, coir__os_now());
+    rc = coir__os_thread_start(&thread, "coir-keeper", keeper_main, NULL);
+    if (rc == 0) pthread_detach(thread);
+    keeper_runs = rc == 0;
+  }
+  pthread_mutex_unlock(&keeper_setup);
+  return rc;
+}
+
+void coir__keeper_arm(struct coir__alarm *alarm, int64_t deadline) {
+  coir__alarm_arm_in(&keeper_timers, alarm, deadline);
+  if (atm_load_rlx(&keeper_timers.next) < deadline) return; /* relaxed: the arming has written it under the lock */
+  atm_add_sc(&keeper_bell, 1);
+  coir__os_futex_wake(&keeper_bell, 1);
+}
+
+bool coir__keeper_is_idle(void) {
+  struct coir__worker *w = coir__carried();
+  coir__bias_lock(w, &keeper_timers.lock);
+  bool is_idle = !keeper_timers.count && !keeper_timers.alarms && !atm_load_acq(&keeper_busy);
+  coir__bias_unlock(w, &keeper_timers.lock);
+  return is_idle;
+}
+
+void coir__keeper_fork_child(void) {
+  static const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+  keeper_setup = fresh; /* whoever held it is not in this process */
+  keeper_runs = false;
+  atm_store_rlx(&keeper_busy, 0);
+}
