@@ -74,11 +74,13 @@ def check_links():
 
 
 def constants():
-    """Names that the table in src/config.c may use: numbers defined in src/types.h, and enum coir_guard."""
+    """Names that the table in src/config.c may use: numbers defined in src/types.h, and enums."""
     values = {m[1]: int(m[2]) for m in re.finditer(r"^#define (\w+) (\d+)\b", read("src/types.h"), re.M)}
-    body = re.search(r"enum coir_guard \{(.*?)\n\};", read("include/coir.h"), re.S)[1]
-    for i, name in enumerate(re.findall(r"\b(COIR_GUARD_\w+)\s*(?:=[^,]*)?,", re.sub(r"/\*.*?\*/", "", body, flags=re.S))):
-        values[name] = i
+    for enum in ("guard", "deadlock"):
+        body = re.search(rf"enum coir_{enum} \{{(.*?)\n\}};", read("include/coir.h"), re.S)[1]
+        body = re.sub(r"/\*.*?\*/", "", body, flags=re.S)
+        for i, name in enumerate(re.findall(rf"\b(COIR_{enum.upper()}_\w+)\s*(?:=[^,]*)?,", body)):
+            values[name] = i
     return values
 
 
@@ -102,7 +104,8 @@ def fields_of_code():
     """field -> (variable, default, range) as the table in src/config.c has it. A default of None is worked out at run
     time: it lies outside the range."""
     code, names = read("src/config.c"), constants()
-    guards = re.findall(r'"(\w+)"', re.search(r"guards\[\] = \{(.*?)\};", code)[1])
+    words = {kind: re.findall(r'"(\w+)"', re.search(rf"{kind.lower()}s\[\] = \{{(.*?)\}};", code)[1])
+             for kind in ("GUARD", "DEADLOCK")}
     table = re.search(r"\} fields\[\] = \{\n(.*?)\n\};", code, re.S)[1]
     fields = {}
     for row in table.splitlines():
@@ -111,8 +114,9 @@ def fields_of_code():
             raise SystemExit(f"check_docs.py: a row of src/config.c is not understood: {row}")
         variable, field, kind = m[1], m[2], m[3]
         standard, least, most = (number(m[i], names) for i in (4, 5, 6))
-        show = {"SIZE": size_text, "SWITCH": ("off", "on").__getitem__, "GUARD": guards.__getitem__}.get(kind, str)
-        if kind in ("SWITCH", "GUARD"):
+        show = {"SIZE": size_text, "SWITCH": ("off", "on").__getitem__, "GUARD": words["GUARD"].__getitem__,
+                "DEADLOCK": words["DEADLOCK"].__getitem__}.get(kind, str)
+        if kind in ("SWITCH", "GUARD", "DEADLOCK"):
             bounds = ", ".join(show(i) for i in range(least, most + 1))
         else:
             bounds = f"{show(least)} to {show(most)}"

@@ -1,4 +1,5 @@
-// C++ on fibers: the headers compile, exceptions stay on their fiber, what nobody catches ends the process.
+// C++ on fibers: the headers compile, exceptions stay on their fiber, what nobody catches ends the process, channels
+// have types.
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -94,6 +95,66 @@ int all(void *) {
   return 0;
 }
 
+// Channels, as C++ code would have them: in templates, in classes, of classes.
+template <class T> struct Channel {
+  COIR_CHAN(T) chan;
+  explicit Channel(size_t capacity) : chan(COIR_CHAN_CREATE(T, capacity)) { CHECK(chan != nullptr); }
+  Channel(const Channel &) = delete;
+  Channel &operator=(const Channel &) = delete;
+  ~Channel() { coir_chan_unref(COIR_CHAN_RAW(chan)); }
+  int send(const T &value, int64_t deadline = COIR_NEVER) { return COIR_SEND(chan, &value, deadline); }
+  int receive(T &value, int64_t deadline = COIR_NEVER) { return COIR_RECV(chan, &value, deadline); }
+};
+
+struct Point {
+  double x, y;
+};
+
+struct Pipes {
+  Channel<int> numbers{0};
+  Channel<Point> points{3};
+  Channel<const char *> names{1};
+};
+
+int fills_pipes(void *arg) {
+  Pipes &pipes = *static_cast<Pipes *>(arg);
+  for (int i = 0; i < 100; i++) {
+    CHECK(pipes.numbers.send(i) == 0);
+    CHECK(pipes.points.send({i + 0.5, i * 2.0}) == 0);
+    const char *name = i % 2 ? "odd" : "even";
+    CHECK(COIR_SEND(pipes.names.chan, &name, COIR_NEVER) == 0);
+  }
+  coir_chan_close(COIR_CHAN_RAW(pipes.numbers.chan));
+  return 0;
+}
+
+COIR_CHAN(int) counted(COIR_CHAN(int) chan, int *count) { return ++*count, chan; }
+
+int typed_channels(void *) {
+  Pipes pipes;
+  coir_fiber *fiber;
+  CHECK(coir_spawn(fills_pipes, &pipes, nullptr, &fiber) == 0);
+  for (int i = 0; i < 100; i++) {
+    int number;
+    Point point;
+    const char *name;
+    CHECK(pipes.numbers.receive(number) == 0 && number == i);
+    coir_arm arms[] = {coir_arm_recv(COIR_CHAN_RAW(pipes.points.chan), &point), coir_arm_deadline(COIR_NEVER)};
+    CHECK(coir_select(arms, 2, COIR_NEVER) == 0 && arms[0].result == 0);
+    CHECK(point.x == i + 0.5 && point.y == i * 2.0);
+    CHECK(COIR_RECV(pipes.names.chan, &name, COIR_NEVER) == 0 && std::string(name) == (i % 2 ? "odd" : "even"));
+  }
+  int number = 7, evaluated = 0;
+  CHECK(pipes.numbers.receive(number) == -EPIPE && number == 7);
+  CHECK(COIR_SEND(counted(pipes.numbers.chan, &evaluated), &number, (evaluated += 10, 0)) == -EPIPE);
+  CHECK(evaluated == 11);
+  CHECK(coir_join(fiber, nullptr, COIR_NEVER) == 0);
+  COIR_CHAN(int) none = nullptr;
+  CHECK(sizeof none == sizeof(void *));
+  CHECK(COIR_SEND(none, &number, 0) == -EINVAL && COIR_RECV(none, &number, 0) == -EINVAL);
+  return 0;
+}
+
 int uncaught(void *) {
   throws(3, 1);
   return 0;
@@ -134,6 +195,7 @@ int main() {
   CHECK(coir_run(all, nullptr) == 0);
   destroyed = 0;
   CHECK(coir_run(all, nullptr) == 0);
+  CHECK(coir_run(typed_channels, nullptr) == 0);
   std::puts("t_cxx: passed");
   return 0;
 }

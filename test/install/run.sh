@@ -54,7 +54,7 @@ else
 fi
 
 say "exports are what the headers declare"
-grep -hv "^#" "$prefix"/include/coir*.h | tr '\n' ' ' | sed 's/COIR_API/\n&/g' \
+grep -hv "^#" "$prefix"/include/coir*.h | sed 's/COIR_CHAN([^)]*)/chan/g' | tr '\n' ' ' | sed 's/COIR_API/\n&/g' \
   | sed -n 's/^COIR_API [^(;]*[ *]\(coir_[a-z0-9_]*\) *[(;].*/\1/p' | sort -u > "$work/declared"
 nm -D --defined-only "$lib/libcoir.so" | awk '$2 != "A" && $3 !~ /^_(init|fini)$/ { print $3 }' | sort -u > "$work/exported"
 diff -u "$work/declared" "$work/exported" || fail "declared (-) and exported (+) differ"

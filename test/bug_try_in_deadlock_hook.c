@@ -1,0 +1,48 @@
+/* The on_deadlock hook runs on a worker's thread and no fiber. A channel call there that would have had to wait, and had
+ * no time to, was counted for the fiber that the worker runs: there is none, and the process crashed. The hook makes
+ * such calls more often than a fiber may before it gives way. */
+#include "harness.h"
+
+#define TRIES 200
+
+static struct coir_chan *full, *empty;
+static struct coir_event dealt_with;
+static int calls;
+
+static bool hook(struct coir_runtime *rt, void *arg) {
+  (void)rt, (void)arg;
+  int value = 1;
+  calls++;
+  for (int i = 0; i < TRIES; i++) {
+    CHECK_EQ(coir_chan_send(full, &value, 0), -ETIMEDOUT);
+    CHECK_EQ(coir_chan_recv(empty, &value, 0), -ETIMEDOUT);
+    struct coir_arm arms[] = {{.kind = COIR_ARM_SEND, .object = full, .value = &value},
+                              {.kind = COIR_ARM_RECV, .object = empty, .value = &value}};
+    CHECK_EQ(coir_select(arms, 2, 0), -ETIMEDOUT);
+  }
+  coir_event_set(&dealt_with);
+  return true;
+}
+
+static int waits(void *arg) {
+  (void)arg;
+  int value = 0;
+  CHECK_EQ(coir_chan_send(full, &value, 0), 0);
+  return coir_event_wait(&dealt_with, COIR_NEVER);
+}
+
+static void the_hook_may_try_to_send_and_receive(void **state) {
+  (void)state;
+  full = coir_chan_create(sizeof(int), 1);
+  empty = coir_chan_create(sizeof(int), 1);
+  CHECK(full && empty);
+  CHECK_EQ(run_with((struct coir_config){.on_deadlock = hook}, waits, NULL), 0);
+  CHECK_EQ(calls, 1);
+  coir_chan_unref(full);
+  coir_chan_unref(empty);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(the_hook_may_try_to_send_and_receive)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
