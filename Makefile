@@ -12,7 +12,7 @@ suite = $(call build,$(1)) && $(2) ctest --preset $(1) --no-label-summary $(ARGS
 no_aslr = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 sources = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.cc')
 
-.PHONY: all release debug demo test bench asan tsan hard ucontext aarch64 fmt tidy install clean help
+.PHONY: all release debug demo test bench asan tsan hard ucontext aarch64 soak fmt tidy install clean help
 all: release
 release debug: ## build
 	$(call build,$@)
@@ -36,6 +36,10 @@ tsan: ## the suite with ThreadSanitizer
 aarch64: ## the suite for 64-bit ARM, by emulation
 	tools/deps.sh build aarch64
 	$(call suite,aarch64)
+soak: ## 10 000 connections to examples/httpd, dropped at random for a minute
+	tools/deps.sh build demo
+	$(call build,release)
+	out/release/examples/soak_httpd out/release/examples/httpd 60 10000
 fmt: ## format the C sources
 	clang-format -i $(sources)
 tidy: ## check the style; with clang-tidy where it is installed

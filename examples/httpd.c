@@ -8,15 +8,21 @@
  * came in one piece; nothing is allocated, formatted or locked for it; the clock is read once. The answer to GET / is
  * made once a second, with its date, and copied.
  *
- * What makes many idle connections cheap: buffers belong to a connection only while it is active. After HOT_MS without
- * a request it gives them back and waits by coir_poll, with nothing but its fiber.
+ * What makes many idle connections cheap: buffers belong to a connection only while it is active. After HOT_MS
+ * without a request it gives them back and waits by coir_poll, with nothing but its fiber.
+ *
+ * Scopes. The server is a scope, and every connection, a fiber in it, opens one of its own, with a deadline: whatever
+ * is done for a connection ends with it. A handler that waits runs in one more scope, with the time that a handler
+ * may take and a fiber that watches the connection: when the client resets it, what is done for it is cancelled.
  *
  * Slow clients. A request must be complete header_ms after its first byte, or it is answered by 408. A connection
  * without a request is closed silently after idle_ms. A client that takes nothing of an answer for write_ms is cut
- * off.
+ * off. A handler that waits for more than handler_ms is cancelled, and answered by 504; a connection is closed after
+ * life_ms.
  *
- * Stopping. The main thread waits for SIGTERM or SIGINT, then closes the listener. Requests in progress are finished,
- * each answer says "Connection: close", idle connections are closed. What is left after grace_ms is cancelled. */
+ * Stopping. The first fiber waits for SIGTERM or SIGINT, then closes the listener. Requests in progress are finished,
+ * each answer says "Connection: close", idle connections are closed. What is left after grace_ms is cancelled, by the
+ * deadline of the server's scope. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -54,7 +60,7 @@ enum {
 /* ---- Options ---------------------------------------------------------------------------------------------------- */
 
 static int port = 8080, workers, conns_max = 65536, idle_ms = 60000, header_ms = 10000, write_ms = 10000,
-           grace_ms = 5000;
+           handler_ms = 30000, life_ms = 3600000, grace_ms = 5000;
 
 static const struct number {
   const char *name;
@@ -67,6 +73,8 @@ static const struct number {
     {"idle-ms", &idle_ms, 1, 1 << 30, "a connection without a request is closed after this long"},
     {"header-ms", &header_ms, 1, 1 << 30, "a request must be complete this long after its first byte"},
     {"write-ms", &write_ms, 1, 1 << 30, "a client must take some of its answer within this time"},
+    {"handler-ms", &handler_ms, 1, 1 << 30, "a handler that waits may take this long"},
+    {"life-ms", &life_ms, 1, 1 << 30, "a connection is closed after this long, whatever it does"},
     {"grace-ms", &grace_ms, 0, 1 << 30, "on SIGTERM, requests in progress may take this long"},
 };
 enum { NUMBERS = sizeof numbers / sizeof *numbers };
@@ -83,6 +91,7 @@ struct conn {
   int64_t now;           /* the clock when the fiber last came back from waiting */
   int64_t idle_until;    /* when to give up waiting for a request */
   int64_t due;           /* when the request that has begun must be complete */
+  int64_t life_until;    /* when it must be over */
   struct buffers *b;     /* NULL while it is cold */
   size_t out_bytes;      /* answers that wait in b->out */
   bool in_request;       /* a request has begun and is not complete */
@@ -107,7 +116,9 @@ static struct {
   int listener;
   int64_t started;
   _Atomic(bool) is_stopping;
-  _Atomic(int) conns; /* accepted and not closed yet */
+  struct coir_scope *scope; /* of all connections */
+  _Atomic(int) conns;       /* accepted and not closed yet */
+  _Atomic(int) cut_off;     /* of those: ended because the time of grace was over */
   _Atomic(uint64_t) accepted;
   pthread_mutex_t lock; /* held for a few instructions, never across a call that may wait */
   struct conn *first;
@@ -259,6 +270,32 @@ static void handle_hello(struct conn *c, const char *query) {
   }
 }
 
+/* In the scope of a handler that waits: fails when the connection has been reset, which cancels the handler. A client
+ * that has only ended its own half still wants its answer. */
+static int watch_client(void *arg) {
+  struct conn *c = arg;
+  char byte;
+  int rc = coir_poll(c->fd, COIR_READABLE, COIR_NEVER);
+  if (rc < 0) return rc;
+  ssize_t n = coir_recv(c->fd, &byte, 1, MSG_PEEK, 0);
+  return n < 0 && n != -ETIMEDOUT ? (int)n : 0;
+}
+
+/* What a handler does that waits: in a scope, with a deadline, and not for longer than the client does. Returns 0, or
+ * why it was cancelled. */
+static int sleep_for_client(struct conn *c, int64_t ns) {
+  struct coir_scope *scope;
+  struct coir_attr attr = {.name = "watch", .stack_bytes = STACK_BYTES};
+  int rc = coir_scope_open(&scope, 0, coir_after(COIR_MS(handler_ms)));
+  if (rc != 0) return rc;
+  rc = coir_scope_spawn(scope, watch_client, c, &attr, NULL);
+  if (rc == 0) rc = coir_sleep(ns);
+  int done = rc == 0;
+  if (done) coir_scope_cancel(scope, 0); /* the watch is over */
+  int reason = coir_scope_close(scope);
+  return done ? 0 : reason != 0 ? reason : rc;
+}
+
 /* GET /sleep?ms=N: what a slow database looks like. Only this fiber waits. */
 static void handle_sleep(struct conn *c, const char *query) {
   char *end = NULL;
@@ -269,11 +306,16 @@ static void handle_sleep(struct conn *c, const char *query) {
     return;
   }
   flush(c); /* earlier answers need not wait for this one */
-  if (coir_sleep(COIR_MS(ms)) != 0) {
+  int rc = sleep_for_client(c, COIR_MS(ms));
+  c->now = coir_now();
+  if (rc == -ETIMEDOUT) {
+    answer_status(c, 504, "");
+    return;
+  }
+  if (rc != 0) {
     break_off(c);
     return;
   }
-  c->now = coir_now();
   int n = snprintf(body, sizeof body, "slept %ld ms\n", ms);
   answer(c, 200, "", "text/plain", body, (size_t)n);
 }
@@ -479,7 +521,7 @@ static ssize_t await_input(struct conn *c) {
 }
 
 static void serve(struct conn *c) {
-  while (!c->is_closing && (c->in_request || !is_stopping())) {
+  while (!c->is_closing && c->now < c->life_until && (c->in_request || !is_stopping())) {
     ssize_t n = await_input(c);
     if (n > 0) {
       parse(c, (size_t)n);
@@ -502,15 +544,21 @@ static void linger(struct conn *c) {
 /* The fiber of a connection. */
 static int run_conn(void *arg) {
   struct conn c = {.fd = (int)(intptr_t)arg, .now = coir_now()};
+  struct coir_scope *scope;
   c.idle_until = c.now + COIR_MS(idle_ms);
-  http_parser_init(&c.parser, HTTP_REQUEST);
-  c.parser.data = &c;
-  enroll(&c);
-  serve(&c);
-  if (c.has_unread && !c.is_broken) linger(&c);
-  strike_off(&c);
+  c.life_until = c.now + COIR_MS(life_ms);
+  if (coir_scope_open(&scope, 0, c.life_until) == 0) {
+    http_parser_init(&c.parser, HTTP_REQUEST);
+    c.parser.data = &c;
+    enroll(&c);
+    serve(&c);
+    if (c.has_unread && !c.is_broken) linger(&c);
+    strike_off(&c);
+    coir_scope_close(scope);
+  }
   free(c.b);
   coir_close(c.fd);
+  if (coir_scope_reason(server.scope) != 0) atomic_fetch_add(&server.cut_off, 1);
   atomic_fetch_sub(&server.conns, 1);
   return 0;
 }
@@ -519,7 +567,7 @@ static void start_conn(int fd) {
   struct coir_attr attr = {.name = "connection", .stack_bytes = STACK_BYTES};
   atomic_fetch_add(&server.conns, 1);
   atomic_fetch_add(&server.accepted, 1);
-  if (coir_spawn(run_conn, (void *)(intptr_t)fd, &attr, NULL) != 0) {
+  if (coir_scope_spawn(server.scope, run_conn, (void *)(intptr_t)fd, &attr, NULL) != 0) {
     coir_close(fd);
     atomic_fetch_sub(&server.conns, 1);
   }
@@ -573,45 +621,51 @@ static int listen_on(int at) {
 }
 
 /* Waits for a signal that asks to stop. From then on such a signal ends the process at once. */
-static void await_signal(const sigset_t *signals) {
-  int sig = 0;
-  sigwait(signals, &sig);
-  fprintf(stderr, "httpd: signal %d: finishing requests in progress\n", sig);
-  pthread_sigmask(SIG_UNBLOCK, signals, NULL);
+static int await_signal(void) {
+  sigset_t set;
+  struct coir_signals *signals;
+  struct coir_siginfo info = {0};
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  int rc = coir_signals_open(&signals, &set);
+  if (rc != 0) return rc;
+  printf("listening on 127.0.0.1:%d\n", port);
+  fflush(stdout);
+  rc = COIR_RECV(coir_signals_chan(signals), &info, COIR_NEVER);
+  coir_signals_close(signals);
+  if (rc == 0) fprintf(stderr, "httpd: signal %d: finishing requests in progress\n", info.signo);
+  return rc;
 }
 
-/* Stops the runtime, in order and within the time of grace. */
-static int drain(struct coir_runtime *rt) {
+/* Stops, in order and within the time of grace. */
+static int drain(void) {
   atomic_store(&server.is_stopping, true);
   coir_close(server.listener); /* the fiber that accepts gets -EBADF */
-  coir_runtime_spawn(rt, run_close_idle, NULL, NULL, NULL);
-  int rc = coir_runtime_stop(rt, COIR_STOP_DRAIN, coir_after(COIR_MS(grace_ms)));
+  coir_scope_spawn(server.scope, run_close_idle, NULL, NULL, NULL);
+  coir_scope_shorten(server.scope, coir_after(COIR_MS(grace_ms)));
+  int rc = coir_scope_close(server.scope);
   if (rc != -ETIMEDOUT) return rc;
-  fprintf(stderr, "httpd: %d connections are cut off\n", atomic_load(&server.conns));
-  return coir_runtime_stop(rt, COIR_STOP_CANCEL, COIR_NEVER);
+  fprintf(stderr, "httpd: %d connections are cut off\n", atomic_load(&server.cut_off));
+  return 0;
 }
 
-static int run_server(const sigset_t *signals) {
+/* The first fiber. */
+static int run_server(void *arg) {
   char stats[1536];
-  struct coir_runtime *rt;
-  struct coir_config config = {.size = sizeof config, .workers = workers};
-  int rc = coir_runtime_create(&rt, &config);
-  if (rc != 0) return rc;
+  (void)arg;
   server.started = coir_now();
   page_at(server.started); /* from here on there always is one */
   server.listener = listen_on(port);
-  rc = server.listener < 0 ? server.listener : coir_runtime_spawn(rt, run_accept, NULL, NULL, NULL);
-  if (rc == 0) rc = coir_runtime_start(rt);
-  if (rc == 0) {
-    printf("listening on 127.0.0.1:%d\n", port);
-    fflush(stdout);
-    await_signal(signals);
-    rc = drain(rt);
-    print_stats(stats, sizeof stats, rt);
-    fprintf(stderr, "httpd: stopped; %s", stats);
-  }
-  coir_runtime_destroy(rt);
-  return rc;
+  if (server.listener < 0) return server.listener;
+  int rc = coir_scope_open(&server.scope, COIR_SCOPE_KEEP_GOING, COIR_NEVER);
+  if (rc != 0) return rc;
+  rc = coir_scope_spawn(server.scope, run_accept, NULL, NULL, NULL);
+  if (rc == 0) rc = await_signal();
+  int drained = drain();
+  print_stats(stats, sizeof stats, coir_runtime_current());
+  fprintf(stderr, "httpd: stopped; %s", stats);
+  return rc != 0 ? rc : drained;
 }
 
 static void usage(FILE *out) {
@@ -648,7 +702,6 @@ static int read_options(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-  sigset_t signals;
   struct rlimit files;
   int rc = read_options(argc, argv);
   if (rc >= 0) return rc;
@@ -657,11 +710,8 @@ int main(int argc, char **argv) {
     setrlimit(RLIMIT_NOFILE, &files);
   }
   http_parser_set_max_header_size(HEAD_MAX);
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &signals, NULL); /* before there are other threads, so that they inherit it */
-  rc = run_server(&signals);
+  coir_configure(&(struct coir_config){.size = sizeof(struct coir_config), .workers = workers});
+  rc = coir_run(run_server, NULL);
   if (rc != 0) fprintf(stderr, "httpd: %s\n", strerror(-rc));
   return rc != 0;
 }
