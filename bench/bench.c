@@ -2,10 +2,13 @@
 #include "bench.h"
 
 #include <errno.h>
+#include <math.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -29,14 +32,14 @@ long bench_count(const struct bench *b, long full) { return b->quick ? full / 5 
 
 struct coir_fiber *bench_spawn(coir_fn fn, void *arg, const struct coir_attr *attr) {
   struct coir_fiber *fiber;
-  int rc = coir_spawn(fn, arg, attr, &fiber);
-  if (rc < 0) bench_die("coir_spawn: %s", strerror(-rc));
+  bench_check("coir_spawn", coir_spawn(fn, arg, attr, &fiber));
   return fiber;
 }
 
-void bench_join(struct coir_fiber *fiber) {
-  int rc = coir_join(fiber, NULL, COIR_NEVER);
-  if (rc < 0) bench_die("coir_join: %s", strerror(-rc));
+void bench_join(struct coir_fiber *fiber) { bench_check("coir_join", coir_join(fiber, NULL, COIR_NEVER)); }
+
+void bench_equal(const char *what, long value, long expected) {
+  if (value != expected) bench_die("%s: %ld, not %ld", what, value, expected);
 }
 
 void *bench_alloc(size_t bytes) {
@@ -136,10 +139,8 @@ static int measure(void *arg) {
 
 static void child_main(const struct batch *s) {
   struct coir_config config = {.size = sizeof config, .workers = s->b->workers};
-  int rc = coir_configure(&config);
-  if (rc < 0) bench_die("coir_configure: %s", strerror(-rc));
-  rc = coir_run(measure, (void *)s);
-  if (rc < 0) bench_die("coir_run: %s", strerror(-rc));
+  bench_check("coir_configure", coir_configure(&config));
+  bench_check("coir_run", coir_run(measure, (void *)s));
   _exit(0);
 }
 
@@ -150,6 +151,7 @@ static void measure_in_child(const struct bench *b, int runs, double (*samples)[
   pid_t pid = fork();
   if (pid < 0) bench_die("fork: %s", strerror(errno));
   if (pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* whoever gives up on this program means the measurement */
     close(ends[0]);
     child_main(&(struct batch){.b = b, .runs = runs, .out = ends[1]});
   }
@@ -174,7 +176,7 @@ static void measure_workers(const struct bench *b) {
     double sorted[RUNS_MAX];
     for (int i = 0; i < b->runs; i++) sorted[i] = samples[i][m];
     qsort(sorted, b->runs, sizeof sorted[0], compare);
-    print_line(b, &b->metrics[m], sorted);
+    if (!isnan(sorted[0])) print_line(b, &b->metrics[m], sorted);
   }
   fflush(stdout);
 }

@@ -18,6 +18,7 @@
 #define BENCH_H
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "coir.h"
 
@@ -33,7 +34,8 @@ struct bench_metric {
 struct bench {
   const char *question;
   struct bench_metric metrics[BENCH_METRICS_MAX]; /* ends at the first without a unit */
-  /* Measures once, on the first fiber of the default runtime, and stores one figure per metric. */
+  /* Measures once, on the first fiber of the default runtime, and stores one figure per metric; NAN where there is none
+   * with so many workers. Checks what it has computed. */
   void (*run)(const struct bench *b, double *values);
   bool is_fresh; /* a process of its own for each run, and no warm-up run */
   /* Set by bench_main. */
@@ -50,11 +52,39 @@ long bench_count(const struct bench *b, long full);
 /* Prints "<question>: <message>" and ends the process with status 1. */
 void bench_die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
+/* Dies when a call of Coir has failed. */
+static inline void bench_check(const char *call, int rc) {
+  if (rc < 0) bench_die("%s: %s", call, strerror(-rc));
+}
+
 /* coir_spawn with a handle; dies when it fails. */
 struct coir_fiber *bench_spawn(coir_fn fn, void *arg, const struct coir_attr *attr);
 
 /* coir_join without limit; dies when it fails. */
 void bench_join(struct coir_fiber *fiber);
+
+/* coir_chan_create for values of type long; dies when it fails. */
+static inline struct coir_chan *bench_chan(size_t capacity) {
+  struct coir_chan *chan = coir_chan_create(sizeof(long), capacity);
+  if (!chan) bench_die("coir_chan_create: out of memory");
+  return chan;
+}
+
+/* coir_chan_send and coir_chan_recv of a long without limit; die when they fail. */
+static inline void bench_send(struct coir_chan *chan, long value) {
+  bench_check("coir_chan_send", coir_chan_send(chan, &value, COIR_NEVER));
+}
+static inline long bench_recv(struct coir_chan *chan) {
+  long value;
+  bench_check("coir_chan_recv", coir_chan_recv(chan, &value, COIR_NEVER));
+  return value;
+}
+
+/* Dies unless a result is what it must be. */
+void bench_equal(const char *what, long value, long expected);
+
+/* The sum of 1 to `n`. */
+static inline long bench_sum(long n) { return n * (n + 1) / 2; }
 
 /* malloc, every page touched; dies when memory is short. */
 void *bench_alloc(size_t bytes);

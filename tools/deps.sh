@@ -5,6 +5,8 @@ set -eu
 
 has_command() { command -v "$1" > /dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
 has_header() { echo "#include <$1>" | "${CC:-cc}" -E -x c - > /dev/null 2>&1; }
+has_cxx_header() { echo "#include <$1>" | "${CXX:-c++}" -E -x c++ - > /dev/null 2>&1; }
+has_crate() { ls -d "/usr/share/cargo/registry/$1"-[0-9]* > /dev/null 2>&1; }
 
 # need PACKAGE 'WHY' CHECK...: remembers the package when the check fails. a|b: whichever of them exists.
 missing=
@@ -43,6 +45,10 @@ need_demo() { need_http; }
 need_bench() {
   need_http
   need golang-go 'goroutines, a peer in the tables' has_command go
+  need g++ 'builds the peer Boost.Fiber' has_command "${CXX:-c++}"
+  need libboost-fiber-dev 'Boost.Fiber, a peer in the tables' has_cxx_header boost/fiber/all.hpp
+  need cargo 'builds the peer Tokio' has_command cargo
+  need librust-tokio-dev 'Tokio, a peer in the tables' has_crate tokio
   need nginx-light 'nginx, a peer of the HTTP server' has_command nginx
 }
 

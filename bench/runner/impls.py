@@ -2,7 +2,7 @@
 
 A manifest says:
   impl       its name in the results
-  needs      the command that must be installed; package: the Debian package that brings it
+  needs      the commands and files (a path, a pattern) that must be there; package: the Debian packages that bring them
   version    a command that tells its version
   env        environment of its build
   build      the command that builds one program; programs: the sources of each
@@ -14,6 +14,7 @@ A manifest says:
 Placeholders in commands, env and files: @OUT@ (folder of what the peer has built), @DIR@ (a temporary folder), @PORT@,
 @WORKERS@, and in build @PROGRAM@ and @SOURCES@.
 """
+import glob
 import json
 import os
 import shutil
@@ -50,7 +51,7 @@ class Impl:
     build_dir: Path
     out: Path
     folder: Path = BENCH
-    needs: str = ""
+    needs: list = field(default_factory=list)
     package: str = ""
     version: list = field(default_factory=list)
     env: dict = field(default_factory=dict)
@@ -61,7 +62,7 @@ class Impl:
 
     @property
     def is_installed(self):
-        return not self.needs or shutil.which(self.needs) is not None
+        return all(glob.glob(need) if "/" in need else shutil.which(need) for need in self.needs)
 
     def programs_for(self, questions):
         """Returns the programs that answer these questions: name -> its questions."""
@@ -79,8 +80,11 @@ class Impl:
             return  # it is what was installed
         self.out.mkdir(parents=True, exist_ok=True)
         env = os.environ | {name: fill(value, {"OUT": self.out}) for name, value in self.env.items()}
-        command = [fill(word, {"OUT": self.out, "PROGRAM": program}) for word in self.build if word != "@SOURCES@"]
-        execute(command + self.programs[program], cwd=self.folder, env=env)
+        command = []
+        for word in self.build:
+            words = self.programs[program] if word == "@SOURCES@" else [word]
+            command += [fill(each, {"OUT": self.out, "PROGRAM": program}) for each in words]
+        execute(command, cwd=self.folder, env=env)
 
     def command(self, question, **values):
         return [fill(word, {"OUT": self.out} | values) for word in self.questions[question]]

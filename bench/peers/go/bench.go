@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -19,7 +20,7 @@ type metric struct{ name, unit string } // the main figure has no name; lower is
 type bench struct {
 	question string
 	metrics  []metric
-	run      func(b *bench) []float64 // measures once: one figure per metric
+	run      func(b *bench) []float64 // measures once: one figure per metric; NaN: not with so many workers
 	isFresh  bool                     // a process of its own for each run, and no warm-up run
 	workers  int
 	runs     int
@@ -41,6 +42,13 @@ func die(format string, args ...any) {
 func must(err error) {
 	if err != nil {
 		die("%v", err)
+	}
+}
+
+// check ends the program when what it computed is wrong.
+func check(what string, got, want int) {
+	if got != want {
+		die("%s: %d, not %d", what, got, want)
 	}
 }
 
@@ -130,6 +138,9 @@ func (b *bench) report(samples [][]float64) {
 			sorted = append(sorted, values[i])
 		}
 		sort.Float64s(sorted)
+		if math.IsNaN(sorted[0]) {
+			continue
+		}
 		n := len(sorted)
 		median := (sorted[(n-1)/2] + sorted[n/2]) / 2
 		line := jsonLine{b.question, m.name, "go", b.workers, median, m.unit, "lower", n, sorted[0], median,
