@@ -22,7 +22,7 @@
 #include "internal.h"
 
 /* What struct coir_arm.reserved is. */
-struct arm_state {
+struct COIR__OVERLAY arm_state {
   union {
     struct coir__clause clause;
     struct coir__chan_clause chan;

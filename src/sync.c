@@ -13,7 +13,7 @@
 
 /* ---- Semaphores ------------------------------------------------------------------------------------------------ */
 
-struct sem {
+struct COIR__OVERLAY sem {
   struct coir__waitq q;
   int64_t permits; /* (l) */
 };
@@ -85,7 +85,7 @@ void coir_sem_release(struct coir_sem *sem, int64_t permits) {
 
 /* ---- Wait groups ----------------------------------------------------------------------------------------------- */
 
-struct wait_group {
+struct COIR__OVERLAY wait_group {
   struct coir__waitq q;
   int64_t count; /* (l) */
 };
@@ -138,7 +138,7 @@ int coir_wait_group_wait(struct coir_wait_group *group, int64_t deadline) {
 
 /* ---- Events ---------------------------------------------------------------------------------------------------- */
 
-struct event {
+struct COIR__OVERLAY event {
   struct coir__waitq q;
   bool is_set; /* (l) */
 };
@@ -192,7 +192,7 @@ int coir_event_wait(struct coir_event *event, int64_t deadline) {
 
 #define ONCE_DONE 1 /* no waiter's address */
 
-struct once {
+struct COIR__OVERLAY once {
   struct coir__waitq q;
   _Atomic(uintptr_t) state; /* (a) written under q.lock: 0, the waiter who is at it, or ONCE_DONE */
 };
@@ -230,7 +230,7 @@ int coir_once_do(struct coir_once *once, void (*fn)(void *arg), void *arg, int64
 
 /* ---- Barriers -------------------------------------------------------------------------------------------------- */
 
-struct barrier {
+struct COIR__OVERLAY barrier {
   struct coir__waitq q;
   int32_t parties;  /* (c) 0 counts as 1 */
   uint32_t waiting; /* (l) have come in this round, and have not left again */
@@ -309,7 +309,7 @@ struct flight_follower {
   struct coir_result result;  /* by the leader, before it wakes us */
 };
 
-struct flight {
+struct COIR__OVERLAY flight {
   struct coir__bias lock;
   struct flight_entry *buckets[FLIGHT_BUCKETS]; /* (l) */
 };

@@ -19,6 +19,9 @@ struct coir__thread;
 struct coir__waiter;
 struct coir__stack;
 
+/* A structure that lies in memory which a public header declares as plain words. */
+#define COIR__OVERLAY __attribute__((may_alias))
+
 /* ---- Waiting --------------------------------------------------------------------------------------------------- */
 
 /* The claim word of a waiter: a number of the wait in the upper 44 bits, a code in the lower 20. It lives in the
