@@ -1,7 +1,7 @@
 /* What the cancellation of a scope asks of the scope's own opener is over when that closes the scope. But another
- * canceller of the same fiber took all that was pending there, to claim its wait with it; if it could not, it put all of
- * it back, also what had become void meanwhile, and a wait after the scope was closed was cancelled. So each takes only
- * what it has asked for. The tests do the steps of the two cancellers one by one. */
+ * canceller of the same fiber took all that was pending there, to claim its wait with it; if it could not, it put all
+ * of it back, also what had become void meanwhile, and a wait after the scope was closed was cancelled. So each takes
+ * only what it has asked for. The tests do the steps of the two cancellers one by one. */
 #include "parked.h"
 
 #include "internal.h"

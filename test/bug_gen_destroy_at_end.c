@@ -1,7 +1,7 @@
-/* A run ends when no fiber is left; generators that have yielded do not count. Whoever destroyed one from outside at the
- * moment at which the runtime had counted and was not yet marked as off, took it that the runtime would run the
- * generator's clean-up, and waited for ever. The destroyer of this test comes some time after the runtime was told to halt:
- * later, if it was not off by then the last time, else sooner. So it soon hits that moment. */
+/* A run ends when no fiber is left; generators that have yielded do not count. Whoever destroyed one from outside at
+ * the moment at which the runtime had counted and was not yet marked as off, took it that the runtime would run the
+ * generator's clean-up, and waited for ever. The destroyer of this test comes some time after the runtime was told to
+ * halt: later, if it was not off by then the last time, else sooner. So it soon hits that moment. */
 #include "harness.h"
 
 #include <sched.h>
@@ -11,7 +11,7 @@
 static struct coir_runtime *rt;
 static _Atomic(struct coir_gen *) gen;
 static _Atomic(int) destroyed;
-static int count;
+static _Atomic(bool) is_over;
 
 static int yields(void *arg) {
   (void)arg;
@@ -32,7 +32,7 @@ static int makes_one(void *arg) {
 static void *destroyer(void *arg) {
   uint64_t seed = rng_seed(1);
   int delay = 0;
-  while (atomic_load(&destroyed) < count) {
+  while (!atomic_load(&is_over)) {
     struct coir_gen *mine = atomic_exchange(&gen, NULL);
     if (!mine) continue;
     while (atm_load_acq(&rt->phase) == COIR__PHASE_RUN) {}
@@ -47,15 +47,16 @@ static void *destroyer(void *arg) {
 static void destroying_at_the_end_of_a_run_returns(void **state) {
   (void)state;
   pthread_t thread;
-  count = rounds(20000);
   rt = make_runtime((struct coir_config){.workers = 1});
   CHECK_EQ(pthread_create(&thread, NULL, destroyer, NULL), 0);
-  for (int i = 1; i <= count; i++) {
+  int64_t limit = coir_after(COIR_SEC(1));
+  for (int i = 1; i <= 3000 && coir_now() < limit; i++) {
     CHECK_EQ(coir_runtime_run(rt, makes_one, NULL, NULL), 0);
     int64_t end = coir_after(COIR_SEC(2));
     while (atomic_load(&destroyed) < i && coir_now() < end) sched_yield();
     CHECK_EQ(atomic_load(&destroyed), i);
   }
+  atomic_store(&is_over, true);
   CHECK_EQ(pthread_join(thread, NULL), 0);
   CHECK_EQ(coir_runtime_destroy(rt), 0);
 }

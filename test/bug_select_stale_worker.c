@@ -1,5 +1,5 @@
-/* A select with a descriptor that is being closed waits for the close to end, and may go on with another worker. It went
- * on with the one that it had begun on, and so did to that worker what only its own thread may do.
+/* A select with a descriptor that is being closed waits for the close to end, and may go on with another worker. It
+ * went on with the one that it had begun on, and so did to that worker what only its own thread may do.
  *
  * Here it begins on worker 0 and goes on on worker 1, while worker 0 computes. The channel that the select then finds
  * ready has a receiver. It was put where worker 0 keeps what it runs next, and nobody else may take it from there. */

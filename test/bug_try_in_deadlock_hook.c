@@ -1,6 +1,7 @@
-/* The on_deadlock hook runs on a worker's thread and no fiber. A channel call there that would have had to wait, and had
- * no time to, was counted for the fiber that the worker runs: there is none, and the process crashed. The hook makes
- * such calls more often than a fiber may before it gives way. */
+/* The on_deadlock hook runs on a worker's thread and no fiber. A channel call there that would have had to wait, and
+ * had no time to, was counted for the fiber that the worker runs: there is none, and the process crashed. The hook
+ * makes such calls more often than a fiber may before it gives way. A call that does wait there ends the process with
+ * a sentence, and not by chance. */
 #include "harness.h"
 
 #define TRIES 200
@@ -42,7 +43,31 @@ static void the_hook_may_try_to_send_and_receive(void **state) {
   coir_chan_unref(empty);
 }
 
+static bool waiting_hook(struct coir_runtime *rt, void *arg) {
+  (void)rt, (void)arg;
+  int value = 1;
+  coir_chan_send(full, &value, COIR_NEVER);
+  return true;
+}
+
+static void child(void) {
+  full = coir_chan_create(sizeof(int), 1);
+  coir_event_reset(&dealt_with);
+  run_with((struct coir_config){.on_deadlock = waiting_hook}, waits, NULL);
+}
+
+static void the_hook_may_not_wait(void **state) {
+  (void)state;
+  char report[4096];
+  int status = in_child_process(child, report, sizeof report);
+  CHECK(WIFSIGNALED(status) || WEXITSTATUS(status));
+  CHECK(strstr(report, "waiting calls are made by fibers"));
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(the_hook_may_try_to_send_and_receive)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(the_hook_may_try_to_send_and_receive),
+      cmocka_unit_test(the_hook_may_not_wait),
+  };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
