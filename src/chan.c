@@ -73,12 +73,17 @@ static inline struct coir__chan_clause *partner_of(struct coir__waitlist *list) 
 
 /* ---- Sending and receiving without waiting --------------------------------------------------------------------- */
 
-/* Each is called with the lock held. On 0 or -EPIPE it has given it back; on -EAGAIN the call would have to wait, and
- * the lock is still held. */
+/* Each is called with the lock held; `leans`: as its owner. On 0 or -EPIPE it has given it back; on -EAGAIN the call
+ * would have to wait, and the lock is still held. */
 
-static ALWAYS_INLINE int send_now(struct coir__worker *w, struct coir_chan *c, const void *value) {
+static ALWAYS_INLINE void let_go(struct coir__worker *w, struct coir_chan *c, bool leans) {
+  if (leans) coir__bias_leave(w);
+  else coir__bias_unlock(w, &c->lock);
+}
+
+static ALWAYS_INLINE int send_now(struct coir__worker *w, struct coir_chan *c, const void *value, bool leans) {
   if (COIR_UNLIKELY(atm_load_rlx(&c->closed))) {
-    coir__bias_unlock(w, &c->lock);
+    let_go(w, c, leans);
     return -EPIPE;
   }
   struct coir__chan_clause *receiver = partner_of(&c->receivers);
@@ -86,17 +91,17 @@ static ALWAYS_INLINE int send_now(struct coir__worker *w, struct coir_chan *c, c
     if (receiver->slot) chan_copy(c, receiver->slot, value);
     struct coir__waiter *waiter = receiver->clause.waiter;
     uint64_t open = receiver->clause.open;
-    coir__bias_unlock(w, &c->lock);
+    let_go(w, c, leans);
     coir__wake_quick(w, waiter, open);
     return 0;
   }
   if (atm_load_rlx(&c->count) == c->capacity) return -EAGAIN;
   ring_put(c, value);
-  coir__bias_unlock(w, &c->lock);
+  let_go(w, c, leans);
   return 0;
 }
 
-static ALWAYS_INLINE int recv_now(struct coir__worker *w, struct coir_chan *c, void *value) {
+static ALWAYS_INLINE int recv_now(struct coir__worker *w, struct coir_chan *c, void *value, bool leans) {
   struct coir__chan_clause *sender = NULL;
   int rc = 0;
   if (atm_load_rlx(&c->count)) {
@@ -107,26 +112,26 @@ static ALWAYS_INLINE int recv_now(struct coir__worker *w, struct coir_chan *c, v
   } else if (atm_load_rlx(&c->closed)) rc = -EPIPE;
   else return -EAGAIN;
   if (!sender) {
-    coir__bias_unlock(w, &c->lock);
+    let_go(w, c, leans);
     return rc;
   }
   struct coir__waiter *waiter = sender->clause.waiter;
   uint64_t open = sender->clause.open;
-  coir__bias_unlock(w, &c->lock);
+  let_go(w, c, leans);
   coir__wake_quick(w, waiter, open);
   return 0;
 }
 
 int coir__chan_try_send(struct coir__worker *w, struct coir_chan *c, const void *value) {
   coir__bias_lock(w, &c->lock);
-  int rc = send_now(w, c, value);
+  int rc = send_now(w, c, value, false);
   if (rc == -EAGAIN) coir__bias_unlock(w, &c->lock);
   return rc;
 }
 
 int coir__chan_try_recv(struct coir__worker *w, struct coir_chan *c, void *value) {
   coir__bias_lock(w, &c->lock);
-  int rc = recv_now(w, c, value);
+  int rc = recv_now(w, c, value, false);
   if (rc == -EAGAIN) coir__bias_unlock(w, &c->lock);
   return rc;
 }
@@ -154,35 +159,67 @@ static int wait_somehow(struct coir__worker *w, struct coir_chan *c, struct coir
 }
 
 /* The same for a fiber without a deadline, in fewer steps. */
-static inline int wait_for_partner(struct coir__worker *w, struct coir_chan *c, struct coir__waitlist *list, void *slot,
-                                   enum coir__reason reason) {
+static ALWAYS_INLINE int wait_for_partner(struct coir__worker *w, struct coir_chan *c, struct coir__waitlist *list,
+                                          void *slot, enum coir__reason reason, bool leans) {
+  struct coir__wait wait;
   struct coir__chan_clause clause;
   clause.slot = slot;
-  uint32_t code = coir__wait_once(w, &clause.clause, list, &c->lock, reason, (uint64_t)(uintptr_t)c);
+  coir__wait_open(w, &wait, reason, (uint64_t)(uintptr_t)c, COIR_NEVER, COIR__CODE_OPEN);
+  coir__wait_add_to(&wait, &clause.clause, list, &c->lock);
+  let_go(w, c, leans);
+  uint32_t code = coir__wait_quick(w, &wait);
   return COIR_LIKELY(code >= COIR__CODE_CLAUSE) ? clause.result : coir__wait_result(code);
+}
+
+/* ---- The calls ------------------------------------------------------------------------------------------------- */
+
+/* Each in two forms, for the compiler to fold: that of a fiber to whose worker the lock leans, and that of the rest. */
+
+static ALWAYS_INLINE int send_held(struct coir__worker *w, struct coir_chan *c, const void *value, int64_t deadline,
+                                   bool leans) {
+  int rc = send_now(w, c, value, leans);
+  if (rc != -EAGAIN) return rc;
+  void *slot = (void *)(uintptr_t)value;
+  if (COIR_UNLIKELY(!leans || deadline != COIR_NEVER))
+    return wait_somehow(w, c, &c->senders, slot, COIR__REASON_SEND, deadline);
+  return wait_for_partner(w, c, &c->senders, slot, COIR__REASON_SEND, leans);
+}
+
+static ALWAYS_INLINE int recv_held(struct coir__worker *w, struct coir_chan *c, void *value, int64_t deadline,
+                                   bool leans) {
+  int rc = recv_now(w, c, value, leans);
+  if (rc != -EAGAIN) return rc;
+  if (COIR_UNLIKELY(!leans || deadline != COIR_NEVER))
+    return wait_somehow(w, c, &c->receivers, value, COIR__REASON_RECV, deadline);
+  return wait_for_partner(w, c, &c->receivers, value, COIR__REASON_RECV, leans);
+}
+
+static __attribute__((noinline)) int send_plainly(struct coir__worker *w, struct coir_chan *c, const void *value,
+                                                  int64_t deadline) {
+  coir__bias_lock(w, &c->lock);
+  return send_held(w, c, value, deadline, false);
+}
+
+static __attribute__((noinline)) int recv_plainly(struct coir__worker *w, struct coir_chan *c, void *value,
+                                                  int64_t deadline) {
+  coir__bias_lock(w, &c->lock);
+  return recv_held(w, c, value, deadline, false);
 }
 
 int coir_chan_send(struct coir_chan *chan, const void *value, int64_t deadline) {
   struct coir__worker *w = coir__carried();
   if (COIR_UNLIKELY(!chan || (!value && coir__chan_elem_bytes(chan)))) return -EINVAL;
-  coir__bias_lock(w, &chan->lock);
-  int rc = send_now(w, chan, value);
-  if (rc != -EAGAIN) return rc;
-  void *slot = (void *)(uintptr_t)value;
-  if (COIR_UNLIKELY(deadline != COIR_NEVER || !w || !w->current))
-    return wait_somehow(w, chan, &chan->senders, slot, COIR__REASON_SEND, deadline);
-  return wait_for_partner(w, chan, &chan->senders, slot, COIR__REASON_SEND);
+  if (COIR_UNLIKELY(!w || !w->current || !coir__bias_enter(w, &chan->lock)))
+    return send_plainly(w, chan, value, deadline);
+  return send_held(w, chan, value, deadline, true);
 }
 
 int coir_chan_recv(struct coir_chan *chan, void *value, int64_t deadline) {
   struct coir__worker *w = coir__carried();
   if (COIR_UNLIKELY(!chan)) return -EINVAL;
-  coir__bias_lock(w, &chan->lock);
-  int rc = recv_now(w, chan, value);
-  if (rc != -EAGAIN) return rc;
-  if (COIR_UNLIKELY(deadline != COIR_NEVER || !w || !w->current))
-    return wait_somehow(w, chan, &chan->receivers, value, COIR__REASON_RECV, deadline);
-  return wait_for_partner(w, chan, &chan->receivers, value, COIR__REASON_RECV);
+  if (COIR_UNLIKELY(!w || !w->current || !coir__bias_enter(w, &chan->lock)))
+    return recv_plainly(w, chan, value, deadline);
+  return recv_held(w, chan, value, deadline, true);
 }
 
 /* ---- Select ---------------------------------------------------------------------------------------------------- */

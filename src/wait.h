@@ -58,15 +58,4 @@ static inline uint32_t coir__wait_quick(struct coir__worker *w, struct coir__wai
   return code;
 }
 
-/* A wait of the fiber that w runs for one thing, without a deadline: coir__wait_open, _add_to, unlock and coir__wait in
- * fewer steps. The lock is held and given back. Returns the code. */
-static inline uint32_t coir__wait_once(struct coir__worker *w, struct coir__clause *c, struct coir__waitlist *list,
-                                       struct coir__bias *lock, enum coir__reason reason, uint64_t object) {
-  struct coir__wait wait;
-  coir__wait_open(w, &wait, reason, object, COIR_NEVER, COIR__CODE_OPEN);
-  coir__wait_add_to(&wait, c, list, lock);
-  coir__bias_unlock(w, lock);
-  return coir__wait_quick(w, &wait);
-}
-
 #endif

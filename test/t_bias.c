@@ -76,6 +76,10 @@ static int owns_and_loses(void *arg) {
   CHECK(use_until_owned(&lock) >= first - 2);
   use(&lock, 10);
   CHECK_EQ(owner_of(&lock), w->bias);
+  on_thread(use_once, &lock);
+  use(&lock, first / 2); /* does not count once somebody else was there */
+  on_thread(use_once, &lock);
+  CHECK(use_until_owned(&lock) >= first - 2);
   return 0;
 }
 
@@ -398,6 +402,7 @@ static int stays_inside(void *arg) {
 
 /* The owner that was inside is not here. */
 static void child(void) {
+  alarm(5);
   enter(coir__carried(), &forked);
   CHECK_EQ(owner_of(&forked.lock), 0);
   CHECK(!coir__bias_is_held(&forked.lock));
