@@ -228,7 +228,8 @@ static int waits_for_reader(void *c) {
   return gets_one(c);
 }
 
-static int case_reader(void) {
+/* Runs fn(chan) while another process writes a byte to the pipe after a while. */
+static int with_late_writer(coir_fn fn) {
   if (pipe(fds)) return 1;
   pid_t writer = fork();
   if (writer == 0) {
@@ -237,10 +238,12 @@ static int case_reader(void) {
     _exit(write(fds[1], "\1", 1) == 1 ? 0 : 1);
   }
   chan = coir_chan_create(1, 0);
-  int rc = coir_run(waits_for_reader, chan);
+  int rc = coir_run(fn, chan);
   waitpid(writer, NULL, 0);
   return rc == 9 ? 0 : 2;
 }
+
+static int case_reader(void) { return with_late_writer(waits_for_reader); }
 
 static void test_a_descriptor_may_become_ready(void **state) {
   (void)state;
@@ -255,19 +258,7 @@ static int selects(void *c) {
   return coir_select(arms, 2, COIR_NEVER) == 1 && arms[1].result == COIR_READABLE ? 9 : 1;
 }
 
-static int case_select(void) {
-  if (pipe(fds)) return 1;
-  pid_t writer = fork();
-  if (writer == 0) {
-    struct timespec pause = {.tv_nsec = 150000000};
-    nanosleep(&pause, NULL);
-    _exit(write(fds[1], "\1", 1) == 1 ? 0 : 1);
-  }
-  chan = coir_chan_create(1, 0);
-  int rc = coir_run(selects, chan);
-  waitpid(writer, NULL, 0);
-  return rc == 9 ? 0 : 2;
-}
+static int case_select(void) { return with_late_writer(selects); }
 
 static void test_a_select_may_wait_for_a_descriptor(void **state) {
   (void)state;
