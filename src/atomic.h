@@ -16,9 +16,27 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#if defined(__SANITIZE_ADDRESS__)
+#define COIR_ASAN 1
+#endif
+#if defined(__SANITIZE_THREAD__)
+#define COIR_TSAN 1
+#endif
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) && !defined(COIR_ASAN)
+#define COIR_ASAN 1
+#endif
+#if __has_feature(thread_sanitizer) && !defined(COIR_TSAN)
+#define COIR_TSAN 1
+#endif
+#endif
+#if defined(COIR_ASAN) || defined(COIR_TSAN)
+#define COIR_SANITIZED 1
+#endif
+
 /* Relaxed accesses are volatile ones where no sanitizer looks on: one move for every word of ours, as for the atomic
  * built-ins, but compilers need not assume that it touches other memory, too, and keep that in registers. */
-#if defined(__SANITIZE_THREAD__) || defined(COIR_TSAN)
+#if defined(COIR_TSAN)
 #define atm_load_rlx(p) atomic_load_explicit((p), memory_order_relaxed)
 #define atm_store_rlx(p, v) atomic_store_explicit((p), (v), memory_order_relaxed)
 #else
@@ -51,7 +69,7 @@
 /* A store to an ordinary word of its owner's that somebody may look at for a dump. One aligned store, which no
  * compiler here splits; spelled atomically only for ThreadSanitizer, because gcc optimises less around atomics, and
  * this is on the path of every switch. */
-#if defined(__SANITIZE_THREAD__)
+#if defined(COIR_TSAN)
 #define atm_show(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
 #else
 #define atm_show(p, v) ((void)(*(p) = (v)))

@@ -112,24 +112,4 @@ static inline void *coir__ctx_start(void **save, void *top, void (*entry)(void *
 
 #endif
 
-/* ---- Sanitizers ------------------------------------------------------------------------------------------------ */
-
-#if defined(__SANITIZE_ADDRESS__)
-#define COIR_ASAN 1
-#endif
-#if defined(__SANITIZE_THREAD__)
-#define COIR_TSAN 1
-#endif
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) && !defined(COIR_ASAN)
-#define COIR_ASAN 1
-#endif
-#if __has_feature(thread_sanitizer) && !defined(COIR_TSAN)
-#define COIR_TSAN 1
-#endif
-#endif
-#if defined(COIR_ASAN) || defined(COIR_TSAN)
-#define COIR_SANITIZED 1
-#endif
-
 #endif
