@@ -316,7 +316,7 @@ void coir__ready(struct coir__worker *w, struct coir_fiber *f) {
 void coir__fiber_free(struct coir__worker *w, struct coir_fiber *f) {
   struct coir_runtime *rt = f->rt;
   if (COIR_UNLIKELY(w && w->rt != rt)) w = NULL;
-  if (COIR_UNLIKELY(f->locals != NULL)) {
+  if (COIR_UNLIKELY(f->b.more & COIR__MORE_LOCALS)) {
     coir__locals_free(rt, f->locals);
     f->locals = NULL;
   }
@@ -358,7 +358,7 @@ static inline void __attribute__((always_inline, noreturn)) end(void) {
   struct coir_fiber *f = w->current;
   struct coir__stack *s = f->stack;
   uint8_t canary = f->b.flags & COIR__FIBER_CANARY;
-  if (COIR_UNLIKELY(f->locals != NULL)) {
+  if (COIR_UNLIKELY(f->b.more & COIR__MORE_LOCALS)) {
     coir__locals_destroy(f->locals);
     w = coir__self(); /* the destructors may have waited */
   }

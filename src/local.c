@@ -49,6 +49,7 @@ int coir_local_set(int key, void *value) {
   if (!where) return -ENOMEM;
   if (!*where) *where = coir__alloc(rt, COIR_KEYS_MAX * sizeof **where);
   if (!*where) return -ENOMEM;
+  if (rt) coir_current()->b.more |= COIR__MORE_LOCALS;
   (*where)[key] = (struct coir__local){.value = value, .life = atm_load_rlx(&keys[key].life)};
   return 0;
 }

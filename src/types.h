@@ -214,7 +214,8 @@ struct coir__local {
 #define COIR__DETACHED 2u /* nobody holds the handle */
 
 /* Bits of coir_fiber.b.more. */
-#define COIR__MORE_KIN 1u /* (f) the fourth line counts */
+#define COIR__MORE_KIN 1u    /* (f) the fourth line counts */
+#define COIR__MORE_LOCALS 2u /* (f) locals is not NULL: so that an end need not touch the third line to know */
 
 /* A fiber. Four cache lines; the first two are what spawning and switching touch.
  *
