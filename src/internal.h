@@ -244,10 +244,9 @@ void coir__wait_begin(struct coir__wait *wait, enum coir__reason reason, uint64_
 /* The same for who knows coir__self() already. */
 void coir__wait_begin_on(struct coir__worker *w, struct coir__wait *wait, enum coir__reason reason, uint64_t object,
                          int64_t deadline);
-/* Like it, without deadline, and cancellation does not end it: for what must run to its end. */
-void coir__wait_begin_shielded(struct coir__wait *wait, enum coir__reason reason, uint64_t object);
-/* Likewise without deadline; COIR__CODE_RELAY: coir__wait returns COIR__CODE_CANCELED to say that a cancellation is
- * pending, which it neither takes nor ends the wait with: the clauses are still linked. w: as coir__wait_begin_on. */
+/* Like it, without deadline, from another open word. COIR__CODE_SHIELDED: cancellation does not end it;
+ * COIR__CODE_RELAY: coir__wait returns COIR__CODE_CANCELED to say that a cancellation is pending, which it neither
+ * takes nor ends the wait with: the clauses are still linked. w: as coir__wait_begin_on. */
 void coir__wait_begin_as(struct coir__worker *w, struct coir__wait *wait, enum coir__reason reason, uint64_t object,
                          enum coir__code code);
 /* Like that, and the fiber cannot be dropped meanwhile: another thread works on its frame. */

@@ -112,10 +112,6 @@ void coir__wait_begin_as(struct coir__worker *w, struct coir__wait *wait, enum c
   begin(w, wait, reason, object, COIR_NEVER, code);
 }
 
-void coir__wait_begin_shielded(struct coir__wait *wait, enum coir__reason reason, uint64_t object) {
-  begin(coir__self(), wait, reason, object, COIR_NEVER, COIR__CODE_SHIELDED);
-}
-
 void coir__wait_begin_bound(struct coir__wait *wait, enum coir__reason reason, uint64_t object) {
   begin(coir__self(), wait, reason, object, COIR_NEVER, COIR__CODE_BOUND);
 }
