@@ -159,7 +159,6 @@ void coir__alarms_run(struct coir__timers *ts, struct coir__worker *w, int64_t n
 int coir__keeper_start(void); /* once it has returned 0, alarms can be armed. -ENOMEM, -EAGAIN */
 void coir__keeper_arm(struct coir__alarm *alarm, int64_t deadline); /* like coir__alarm_arm; `run` gets no worker */
 bool coir__keeper_is_idle(void); /* it has no alarm that might wake anybody */
-void coir__keeper_fork_child(void);
 
 /* ---- fiber.c --------------------------------------------------------------------------------------------------- */
 /* The worker that the calling thread carries, if any: be it on a fiber, or on the thread's own stack. */

@@ -6,6 +6,7 @@
 
 static pthread_mutex_t keeper_setup = PTHREAD_MUTEX_INITIALIZER; /* never held across a wait */
 static bool keeper_runs;                                         /* (l) keeper_setup */
+static bool keeper_forks;                                        /* (l) keeper_setup: its handler of fork is there */
 static struct coir__timers keeper_timers;
 static _Atomic(uint32_t) keeper_bell; /* (a) changes when there is an earlier alarm than before */
 static _Atomic(uint32_t) keeper_busy; /* (a) it is about to run alarms, or does */
@@ -26,11 +27,25 @@ static void *keeper_main(void *unused) {
   return unused;
 }
 
+/* In the child of a fork, which has no keeper. */
+static void keeper_fork_child(void) {
+  static const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+  keeper_setup = fresh; /* whoever held it is not in this process */
+  keeper_runs = false;
+  /* What is armed there belongs to the parent, and may be cancelled here. Where the parent was in the midst of it, the
+   * lists cannot be walked. */
+  if (!coir__bias_is_held(&keeper_timers.lock)) coir__timers_fini(&keeper_timers);
+  coir__timers_init(&keeper_timers, 0);
+  atm_store_rlx(&keeper_busy, 0);
+}
+
 int coir__keeper_start(void) {
   int rc = 0;
   pthread_t thread;
   pthread_mutex_lock(&keeper_setup);
-  if (!keeper_runs) {
+  if (!keeper_forks) keeper_forks = pthread_atfork(NULL, NULL, keeper_fork_child) == 0;
+  if (!keeper_forks) rc = -ENOMEM;
+  else if (!keeper_runs) {
     coir__timers_init(&keeper_timers, coir__os_now());
     rc = coir__os_thread_start(&thread, "coir-keeper", keeper_main, NULL);
     if (rc == 0) pthread_detach(thread);
@@ -53,11 +68,4 @@ bool coir__keeper_is_idle(void) {
   bool is_idle = !keeper_timers.count && !keeper_timers.alarms && !atm_load_acq(&keeper_busy);
   coir__bias_unlock(w, &keeper_timers.lock);
   return is_idle;
-}
-
-void coir__keeper_fork_child(void) {
-  static const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
-  keeper_setup = fresh; /* whoever held it is not in this process */
-  keeper_runs = false;
-  atm_store_rlx(&keeper_busy, 0);
 }

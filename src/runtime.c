@@ -51,7 +51,6 @@ static void in_child(void) {
   atm_store_rlx(&default_runtime, NULL);
   struct coir__thread *t = coir__thread_peek();
   if (t) t->worker = NULL;
-  coir__keeper_fork_child();
   coir__poll_fork_child();
   coir__block_fork_child();
   coir__bias_fork_child();
