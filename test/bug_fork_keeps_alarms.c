@@ -1,6 +1,6 @@
-/* A child of fork inherited the deadlines that the parent's plain threads had with the keeper. Its own keeper began with
- * an empty wheel, while the inherited alarms still thought that they lay in it: closing such a scope unlinked from lists
- * that were gone, and the wheel's count fell below zero, so that later deadlines never came. */
+/* A child of fork inherited the deadlines that the parent's plain threads had with the keeper. Its own keeper began
+ * with an empty wheel, while the inherited alarms still thought that they lay in it: closing such a scope unlinked
+ * from lists that were gone, and the wheel's count fell below zero, so that later deadlines never came. */
 #include "harness.h"
 
 static int in_child(struct coir_scope *inherited) {
