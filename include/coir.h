@@ -99,6 +99,8 @@ struct coir_attr {
   enum coir_order order;       /* ignored when `worker` is given or the priority is not normal */
   uint32_t worker;             /* COIR_WORKER(i): start on worker i and nowhere else */
   bool pinned;                 /* never leave the worker it starts on (for legacy code that keeps thread-locals) */
+  bool detached; /* nobody will join it: with `out`, what is stored there may only be compared (with coir_current) */
+  bool is_void;  /* `fn` is a void (*)(void *), cast to coir_fn: its status is 0 */
 };
 
 /* Starts a fiber that runs fn(arg).
@@ -730,8 +732,10 @@ struct coir_config {
   size_t stack_keep_bytes; /* what an unused stack may keep committed; deeper use is returned; default 64 KiB */
   enum coir_guard guard;   /* default AUTO; the variable takes auto, madvise, mprotect, canary */
   int guards_max;          /* guard mappings that COIR_GUARD_MPROTECT may use; default 16384 */
-  int pollers;             /* 0: each worker polls for itself (default); 1..64: that many threads do nothing else */
-  int poll_partition;      /* switch; with pollers: worker w belongs to poller w % pollers; default on */
+  int pollers;             /* 0: a poller for each worker (default). 1..64, at most `workers`: so many, each with a
+                              thread that looks after it when no worker has the time (docs/scheduling.md) */
+  int poll_partition;      /* switch; with pollers: worker w belongs to poller w % pollers, and what becomes ready
+                              there goes to one of its workers; off: all look at all of them; default on */
   int steal;               /* switch; default on */
   int steal_min_live;      /* no stealing while fewer fibers live; default 0 */
   int steal_min_victim;    /* only from workers with this many queued; default 1: even a single one, once it is stuck */
@@ -797,6 +801,12 @@ enum coir_stop {
  * for); -EINVAL when it was not started by coir_runtime_start; -EDEADLK when called by one of its own fibers. */
 COIR_API int coir_runtime_stop(struct coir_runtime *runtime, enum coir_stop how, int64_t deadline);
 
+/* Asks the workers of a runtime that coir_runtime_start started to stop where they are: running fibers go on to their
+ * next suspension, and no other fiber runs. A coir_runtime_stop that waits, or that comes next, goes on as with
+ * COIR_STOP_ABANDON. Does not wait; any thread, and any fiber. Returns 0; -EINVAL when it was not started by
+ * coir_runtime_start. */
+COIR_API int coir_runtime_halt(struct coir_runtime *runtime);
+
 /* Frees a runtime that does not run, with everything that it holds; fibers that never ran to their end are dropped.
  * NULL does nothing. Returns 0; -EBUSY while it runs; -EINVAL for the default runtime. No handle of its fibers may be
  * used afterwards, and no call on one may be under way. */
@@ -834,6 +844,9 @@ struct coir_stats {
   uint64_t timers_fired;
   uint64_t stacks_live, stacks_cached, stack_bytes_reserved;
   uint64_t stacks_unguarded; /* live or cached stacks that only have a canary */
+  uint64_t steal_hits;       /* of steals_attempted: those that moved at least one fiber */
+  uint64_t rebalance_hits;   /* of rebalances_attempted: the same */
+  uint64_t fibers_dropped;   /* by COIR_STOP_ABANDON, or after a deadlock */
 };
 COIR_API void coir_runtime_get_stats(struct coir_runtime *runtime, struct coir_stats *out);
 
@@ -847,15 +860,26 @@ struct coir_fiber_info {
   const char *waits_for; /* "sleep", "join", "read", "channel", ...; "" unless WAITING; a static string */
   uint64_t waits_on;     /* what: a descriptor's number, another fiber's id, an object's address; 0 for none */
   int worker;            /* the worker that it ran on last; -1 when it has not run */
-  size_t stack_bytes;    /* 0 before it first runs */
-  size_t stack_used;     /* as it was suspended last; 0 before it first runs */
+  size_t stack_bytes;    /* usable; before it first runs: of the stack that it will get */
+  size_t stack_used;     /* as it was suspended last, a page at least; 0 before it first runs */
   coir_fn entry;
-  int64_t since; /* WAITING: since when (coir_now()), give or take a millisecond of its worker's work; else 0 */
+  int64_t since;  /* WAITING: since when (coir_now()), give or take a millisecond of its worker's work; else 0 */
+  int64_t ran_at; /* when it was dispatched last, as exact as that; 0 before it first runs */
 };
 
 /* Stores up to `max` living fibers in `out` and returns how many live in all; `out` may be NULL when `max` is 0. The
  * list is a snapshot: fibers go on meanwhile. Does not wait, does not stop anybody. Any thread. */
 COIR_API size_t coir_runtime_list(struct coir_runtime *runtime, struct coir_fiber_info *out, size_t max);
+
+/* Is told of one living fiber. `frames`: where it stands, innermost first, as addresses to continue at; `count` of
+ * them, 0 unless it waits, or when it went on meanwhile. Both are valid during the call. */
+typedef void (*coir_visit_fn)(const struct coir_fiber_info *info, void *const *frames, size_t count, void *arg);
+
+/* Calls visit(..., arg) for each living fiber, with its backtrace. As coir_runtime_list, fibers go on meanwhile; no
+ * lock is held during `visit`, which may wait. Frames come from the tables for unwinding (.eh_frame) that compilers
+ * make on the systems where Coir runs; code without them ends a backtrace. Returns how many fibers were visited;
+ * -EINVAL; -ENOMEM. Any thread. */
+COIR_API int64_t coir_runtime_walk(struct coir_runtime *runtime, coir_visit_fn visit, void *arg);
 
 #ifdef __cplusplus
 }

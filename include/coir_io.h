@@ -26,10 +26,10 @@
  * Closing. Close what a fiber or a thread may be waiting on with coir_close: waiters then get -EBADF at once, and no
  * call that began before reaches what gets the number next. After a plain close(2) of a descriptor that nobody waits
  * on, its number can be used again at once, too. A waiter of a descriptor that was closed by plain close(2) under it
- * waits until its deadline, or until somebody waits on what got the number next: then it gets -EBADF.
+ * gets -EBADF within 3 s: while anybody waits on descriptors that are not adopted, they are looked at now and then.
  *
- * SIGPIPE. Writing to a socket whose peer is gone returns -EPIPE without the signal. Pipes keep the signal's
- * disposition. */
+ * SIGPIPE. Writing to a socket or a pipe whose reader is gone returns -EPIPE without the signal, whose disposition
+ * stays what the program made of it. */
 #ifndef COIR_IO_H
 #define COIR_IO_H
 
@@ -106,6 +106,10 @@ COIR_API int coir_close(int fd);
  * bytes; with kernel TLS, whose records of other types end a read early, use coir_recvmsg with room for control
  * data. */
 COIR_API int coir_adopt(int fd);
+
+/* Takes that promise back: from now on the descriptor may be closed by close(2), or be handed to somebody who does. Who
+ * waits on it goes on waiting. Returns 0 or -EBADF, -ENOMEM. */
+COIR_API int coir_disown(int fd);
 
 /* ---- Names ----------------------------------------------------------------------------------------------------- */
 
@@ -218,8 +222,7 @@ struct coir_process_options {
   unsigned flags;          /* COIR_PROCESS_GROUP */
 };
 
-/* Starts a child. It begins with no signal blocked and all of them at their defaults; so who writes to a child may
- * ignore SIGPIPE, as one should (the pipe's reader may be gone).
+/* Starts a child. It begins with no signal blocked and all of them at their defaults.
  *
  * Returns 0; what kept it from starting, such as -ENOENT (program or directory), -EACCES, -ENOEXEC, -E2BIG; -EINVAL
  * for a NULL path, flags or kinds that do not exist; -EBADF for a bad `fd`; -EMFILE, -ENFILE; -EAGAIN, -ENOMEM. After

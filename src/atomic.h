@@ -33,6 +33,9 @@
 #if defined(COIR_ASAN) || defined(COIR_TSAN)
 #define COIR_SANITIZED 1
 #endif
+#if defined(COIR_SANITIZED) || defined(COIR_TRACE)
+#define COIR_SLOW_SWITCH 1 /* somebody is told of every switch: no short cuts there */
+#endif
 
 /* Relaxed accesses are volatile ones where no sanitizer looks on: one move for every word of ours, as for the atomic
  * built-ins, but compilers need not assume that it touches other memory, too, and keep that in registers. */

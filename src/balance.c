@@ -27,6 +27,9 @@ void coir__balance(struct coir__worker *w, int64_t now) {
   for (struct coir_fiber *f; given < give && (f = coir__runq_pop(w)); given++) coir__inbox_send(least, f);
   w->bound = bound;
   if (bound.head) w->extra = 1;
-  if (given) coir__idle_wake(least);
+  if (given) {
+    atm_bump(&w->counts.rebalance_hits, 1);
+    coir__idle_wake(least);
+  }
   atm_bump(&w->counts.rebalanced, given);
 }

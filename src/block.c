@@ -41,6 +41,7 @@ static struct {
   pthread_mutex_t mutex; /* never held across a wait of a fiber */
   pthread_cond_t more;
   bool is_ready;              /* `more` is initialized */
+  bool forks;                 /* the handler of fork is there */
   struct line calls, errands; /* an errand waits while ERRANDS_MAX run */
   int errands_running;
   int threads, idle; /* how many threads there are; how many of them wait for a call */
@@ -114,19 +115,23 @@ static bool staff(void) {
   return pool.threads > 0;
 }
 
-/* The clock of timed waits is the one of coir__os_now. */
-static void pool_init(void) {
+/* The clock of timed waits is the one of coir__os_now. False: no memory. */
+static bool pool_init(void) {
+  if (!pool.forks) pool.forks = pthread_atfork(NULL, NULL, coir__block_fork_child) == 0;
   pthread_condattr_t attr;
   pthread_condattr_init(&attr);
   pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
   pthread_cond_init(&pool.more, &attr);
   pthread_condattr_destroy(&attr);
-  pool.is_ready = true;
+  return pool.is_ready = pool.forks;
 }
 
 static int submit(struct coir__pooled *pooled) {
   pthread_mutex_lock(&pool.mutex);
-  if (!pool.is_ready) pool_init();
+  if (!pool.is_ready && !pool_init()) {
+    pthread_mutex_unlock(&pool.mutex);
+    return -EAGAIN;
+  }
   struct line *line = pooled->is_errand ? &pool.errands : &pool.calls;
   if (line->last) line->last->next = pooled;
   else line->first = pooled;

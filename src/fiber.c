@@ -113,7 +113,12 @@ static void recycle(struct coir__worker *w) {
 static inline void arrive(struct coir__worker *w) {
   switch (w->after) {
   case COIR__AFTER_YIELD: requeue(w, w->prev); break;
-  case COIR__AFTER_PARK: coir__wait_commit(w, w->prev); break;
+  case COIR__AFTER_PARK:
+#if defined(COIR_TRACE)
+    coir__trace_wait(w, w->prev); /* before somebody else can run it */
+#endif
+    coir__wait_commit(w, w->prev);
+    break;
   case COIR__AFTER_EXIT: recycle(w); break;
   default: break;
   }
@@ -135,6 +140,7 @@ static inline bool bind_stack(struct coir__worker *w, struct coir_fiber *f) {
   if (COIR_UNLIKELY(!s)) return false;
   atm_show(&f->stack, s);
   atm_show(&f->b.worker, (int16_t)w->index);
+  atm_show(&f->ran_at, w->look_tick);
   s->fiber = f;
   if (!s->is_guarded) f->b.flags |= COIR__FIBER_CANARY;
 #if defined(COIR_TSAN)
@@ -149,8 +155,14 @@ static inline __attribute__((always_inline)) struct coir__worker *go(struct coir
                                                                      struct coir_fiber *f, bool dying) {
   void *fake = NULL;
   (void)fake, (void)dying;
+#if defined(COIR_TRACE)
+  w->handed = f;            /* the loop runs it */
+  if (f) w->empty_yields++; /* and counts it there, which its tick must not do as well */
+  f = NULL;
+#endif
   if (COIR_LIKELY(f && f->sp)) {
     atm_show(&w->current, f);
+    atm_show(&f->ran_at, w->look_tick);
     ANNOUNCE(w, f, dying, &fake);
     w = coir__ctx_switch(save, f->sp, w);
   } else if (f && bind_stack(w, f)) {
@@ -197,7 +209,7 @@ static int __attribute__((noinline)) yield_slowly(struct coir__worker *w) {
   return 0;
 }
 
-#if defined(COIR_SANITIZED)
+#if defined(COIR_SLOW_SWITCH)
 int coir_yield(void) { return yield_slowly(coir__self()); }
 #else
 /* The usual case of arrive(), so that the fast path below keeps nothing in registers across a call. */
@@ -224,6 +236,7 @@ int coir_yield(void) {
   w->prev = self;
   w->after = COIR__AFTER_YIELD;
   atm_show(&w->current, next);
+  atm_show(&next->ran_at, w->look_tick);
   w = coir__ctx_switch(&self->sp, next->sp, w);
   bool usual =
       w->after == COIR__AFTER_YIELD && !(w->prev->b.flags & COIR__FIBER_SLOW) && coir__runq_try_push(w, w->prev);
@@ -250,15 +263,38 @@ void coir__run_fiber(struct coir__worker *w, struct coir_fiber *f) {
     return;
   }
   atm_bump(&w->counts.switches, 1);
+#if defined(COIR_TRACE)
+  uint64_t id = f->id; /* when it is back, it may have ended and be gone */
+  coir__trace_enter(w, f);
+#endif
   atm_show(&w->current, f);
+  atm_show(&f->ran_at, w->look_tick);
   ANNOUNCE(w, f, false, &fake);
   if (f->sp) w = coir__ctx_switch(&t->idle_sp, f->sp, w);
   else w = coir__ctx_start(&t->idle_sp, f->stack->top, fiber_main, w);
   ARRIVED(fake);
+#if defined(COIR_TRACE)
+  coir__trace_leave(w, id);
+#endif
   arrive(w);
 }
 
 /* ---- Ready ----------------------------------------------------------------------------------------------------- */
+
+/* Two workers of the same poller, or all pollers are open to all. */
+static inline bool is_same_partition(const struct coir_runtime *rt, int a, int b) {
+  return !rt->poller_count || !rt->is_partitioned || a % rt->poller_count == b % rt->poller_count;
+}
+
+/* Where a fiber that is woken from outside is to queue; -1: it does not matter. What the thread of a poller wakes stays
+ * in that one's partition. */
+static int preferred_worker(const struct coir_runtime *rt, const struct coir_fiber *f) {
+  struct coir__thread *t = coir__thread_peek();
+  const struct coir__post *post = t ? t->post : NULL;
+  if (COIR_UNLIKELY(post && post->rt == rt && rt->is_partitioned))
+    return f->b.worker >= 0 && is_same_partition(rt, f->b.worker, post->index) ? f->b.worker : post->index;
+  return atm_load_rlx(&rt->tuned.affinity) ? f->b.worker : -1;
+}
 
 /* From a thread that carries no worker of its runtime. As soon as the fiber is queued, it may run, end, and let its
  * runtime be destroyed: so we are counted as visitors until we are done with the runtime. */
@@ -266,10 +302,11 @@ static void ready_from_outside(struct coir_fiber *f) {
   struct coir_runtime *rt = f->rt;
   atm_add_sc(&rt->visitors, 1);
   int8_t priority = f->b.priority;
-  if (f->b.flags & (COIR__FIBER_BOUND | COIR__FIBER_TARGETED)) {
-    ready_elsewhere(rt->workers[f->b.home], f);
-  } else if (f->b.worker >= 0 && !(f->b.flags & COIR__FIBER_LANED) && atm_load_rlx(&rt->tuned.affinity)) {
-    ready_elsewhere(rt->workers[f->b.worker], f);
+  int worker = -1;
+  if (f->b.flags & (COIR__FIBER_BOUND | COIR__FIBER_TARGETED)) worker = f->b.home;
+  else if (!(f->b.flags & COIR__FIBER_LANED)) worker = preferred_worker(rt, f);
+  if (worker >= 0) {
+    ready_elsewhere(rt->workers[worker], f);
   } else {
     coir__lane_put(rt, f);
     if (priority > 0) coir__idle_attention(rt);
@@ -296,7 +333,8 @@ void coir__ready(struct coir__worker *w, struct coir_fiber *f) {
     ready_special(w, f);
     return;
   }
-  if (COIR_UNLIKELY(atm_load_rlx(&w->rt->tuned.affinity)) && f->b.worker >= 0 && f->b.worker != (int)w->index) {
+  if (COIR_UNLIKELY(atm_load_rlx(&w->rt->tuned.affinity)) && f->b.worker >= 0 && f->b.worker != (int)w->index &&
+      (!w->polling || is_same_partition(w->rt, f->b.worker, (int)w->index))) {
     ready_elsewhere(w->rt->workers[f->b.worker], f);
     return;
   }
@@ -371,10 +409,11 @@ static inline void __attribute__((always_inline, noreturn)) end(void) {
   else complete_kin(w, f);
   struct coir_fiber *next = pick(w);
   w->prev = NULL;
-#if !defined(COIR_SANITIZED)
+#if !defined(COIR_SLOW_SWITCH)
   if (next && !next->stack && next->stack_class == s->size_class) {
     atm_show(&next->stack, s);
     atm_show(&next->b.worker, (int16_t)w->index);
+    atm_show(&next->ran_at, w->look_tick);
     s->fiber = next;
     next->b.flags |= canary;
     atm_show(&w->current, next);
@@ -389,6 +428,12 @@ static inline void __attribute__((always_inline, noreturn)) end(void) {
   __builtin_unreachable();
 }
 
+/* The cast is the one of coir_attr.is_void, taken back. */
+static void run_void(struct coir_fiber *f, coir_fn entry) {
+  ((void (*)(void *))(void (*)(void))entry)(f->arg);
+  f->status = 0;
+}
+
 /* The bottom of every fiber's stack. */
 static void fiber_main(void *worker) {
   struct coir__worker *w = worker;
@@ -397,7 +442,9 @@ static void fiber_main(void *worker) {
   struct coir_fiber *f = w->current;
   f->b.flags &= (uint8_t)~COIR__FIBER_TARGETED;
   *w->errno_location = 0;
-  f->status = atm_load_rlx(&f->entry)(f->arg);
+  coir_fn entry = atm_load_rlx(&f->entry);
+  if (COIR_LIKELY(!(f->b.more & COIR__MORE_VOID))) f->status = entry(f->arg);
+  else run_void(f, entry);
   end();
 }
 
@@ -417,6 +464,11 @@ int coir__attr_check(const struct coir_runtime *rt, const struct coir_attr *attr
   if ((unsigned)attr->order > COIR_ORDER_LIFO) return -EINVAL;
   if (attr->worker > (uint32_t)rt->worker_count) return -EINVAL;
   return attr->stack_bytes ? coir__stack_class(attr->stack_bytes) : rt->stack_class;
+}
+
+/* Whether it says anything about where and when to run: not, in most. */
+static inline bool attr_places(const struct coir_attr *attr) {
+  return ((uint32_t)attr->priority | (uint32_t)attr->order | attr->worker | attr->pinned) != 0;
 }
 
 static void attr_apply(struct coir_fiber *f, const struct coir_attr *attr, const struct coir__worker *w) {
@@ -477,11 +529,13 @@ static inline int prepare(struct coir_runtime *rt, struct coir__worker *w, coir_
                           const struct coir_attr *attr, struct coir_fiber **out, bool detached) {
   if (COIR_UNLIKELY(!fn)) return -EINVAL;
   if (COIR_UNLIKELY(!rt)) return -ENOMEM;
-  int size_class = attr ? coir__attr_check(rt, attr) : rt->stack_class;
+  int size_class = rt->stack_class;
+  if (attr && (attr_places(attr) || attr->stack_bytes)) size_class = coir__attr_check(rt, attr);
   if (COIR_UNLIKELY(size_class < 0)) return size_class;
   struct coir_fiber *f = fiber_make(rt, w, fn, arg, detached ? COIR__DETACHED : 0, (uint32_t)size_class);
   if (COIR_UNLIKELY(!f)) return -ENOMEM;
-  if (attr) attr_apply(f, attr, w);
+  if (attr && attr->is_void) f->b.more |= COIR__MORE_VOID;
+  if (attr && (attr_places(attr) || attr->name)) attr_apply(f, attr, w);
   *out = f;
   return 0;
 }
@@ -489,7 +543,7 @@ static inline int prepare(struct coir_runtime *rt, struct coir__worker *w, coir_
 static inline int spawn(struct coir_runtime *rt, struct coir__worker *w, coir_fn fn, void *arg,
                         const struct coir_attr *attr, struct coir_fiber **out) {
   struct coir_fiber *f = NULL;
-  int rc = prepare(rt, w, fn, arg, attr, &f, !out);
+  int rc = prepare(rt, w, fn, arg, attr, &f, !out || (attr && attr->detached));
   if (out) *out = f;
   if (COIR_LIKELY(!rc)) publish(rt, w, f, attr ? attr->order : COIR_ORDER_FIFO);
   return rc;

@@ -34,6 +34,13 @@
  * another sent to it (its inbox, not its poller) spins for a moment before the next one, without announcing that it
  * is idle; each time that nothing comes counts against doing so again.
  *
+ * Shared pollers. With coir_config.pollers there are fewer pollers than workers, and each has a thread of its own. To
+ * have that thread sleep in the poller is the obvious way, and a slow one: every event costs a wake of the thread,
+ * and then one of a worker, both across CPUs. So workers look at their poller as ever: awake, now and then; asleep,
+ * one of them sits in it (the seat), and the others sleep on their futex. The thread stands in for them: it naps for
+ * 1 to 10 ms, and looks at the poller only when nobody else has and nobody sits there, because all compute. When all
+ * workers sleep it rests, until one has something to run.
+ *
  * Rejected: a wake per ready fiber (storm); spinning before every sleep (takes the CPU from whoever will bring the
  * work, on small machines); announcing each use of the next slot (Tokio measured 30 % loss on message passing).
  *
@@ -57,6 +64,10 @@
 #define FENCE_FROM COIR_MS(1) /* shorter sleeps do without the heavy fence */
 #define WATCH_MIN COIR_US(50)
 #define WATCH_MAX COIR_MS(10)
+#define NAP_MIN COIR_MS(1)
+#define NAP_MAX COIR_MS(10)
+
+static inline int64_t sooner(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static inline uint64_t bit_of(const struct coir__worker *w) { return UINT64_C(1) << w->index; }
 
@@ -70,7 +81,12 @@ static void rouse(struct coir__worker *w) {
     coir__poller_wake(w->poller);
     return;
   }
-  if (atm_xchg_sc(&w->sleeping, 2) == 1) coir__os_futex_wake(&w->sleeping, 1);
+  switch (atm_xchg_sc(&w->sleeping, COIR__SLEEPING_ROUSED)) {
+  case COIR__SLEEPING_FUTEX: coir__os_futex_wake(&w->sleeping, 1); break;
+  /* Relaxed: written before what the exchange has read. If it sits elsewhere by now, it has woken since. */
+  case COIR__SLEEPING_SEAT: coir__poller_wake(atm_load_rlx(&w->seat)->poller); break;
+  default: break;
+  }
 }
 
 /* Wakes one sleeper to search, unless somebody searches. Not one of `except`: the caller, whose own bit is still set
@@ -91,6 +107,12 @@ static void wake_one(struct coir_runtime *rt, uint64_t except) {
   }
 }
 
+static bool steal_is_on(struct coir_runtime *rt) {
+  if (!atm_load_rlx(&rt->tuned.steal)) return false;
+  uint64_t least = (uint64_t)atm_load_rlx(&rt->tuned.steal_min_live);
+  return least == 0 || coir__live(rt) >= least;
+}
+
 /* Whether taking half of what this worker has is likely to save more time than the heavy fence costs, at the pace of
  * its last round. Jobs are: the oldest is mostly the root of many. */
 static bool is_worth_it(const struct coir__worker *victim) {
@@ -101,11 +123,12 @@ static bool is_worth_it(const struct coir__worker *victim) {
 
 void coir__idle_notify_slow(struct coir__worker *w, bool spawned) {
   struct coir_runtime *rt = w->rt;
-  bool few = coir__runq_length(w) < 2 || (!spawned && !is_worth_it(w));
-  bool lone = few && !atm_load_rlx(&rt->lanes[1].count) && !atm_load_rlx(&rt->lanes[2].count);
-  if (lone &&
-      (atm_load_acq(&rt->watching) || !atm_load_rlx(&rt->tuned.steal) || atm_load_rlx(&rt->tuned.steal_min_victim) > 1))
-    return;
+  if (!atm_load_rlx(&rt->lanes[1].count) && !atm_load_rlx(&rt->lanes[2].count)) { /* so it is a matter of stealing */
+    uint64_t least = (uint64_t)atm_load_rlx(&rt->tuned.steal_min_victim);
+    bool few = coir__runq_length(w) < (least < 2 ? 2 : least) || (!spawned && !is_worth_it(w));
+    if (few && (least > 1 || atm_load_acq(&rt->watching))) return;
+    if (!steal_is_on(rt)) return;
+  }
   wake_one(rt, bit_of(w));
 }
 
@@ -146,12 +169,6 @@ static bool may_steal(struct coir__worker *w, struct coir__worker *victim, bool 
   return lone && least < 2 && coir__runq_has_next(victim);
 }
 
-static bool steal_is_on(struct coir_runtime *rt) {
-  if (!atm_load_rlx(&rt->tuned.steal)) return false;
-  uint64_t least = (uint64_t)atm_load_rlx(&rt->tuned.steal_min_live);
-  return least == 0 || coir__live(rt) >= least;
-}
-
 static uint32_t random_next(struct coir__worker *w) {
   uint32_t x = w->rng;
   x ^= x << 13, x ^= x >> 17, x ^= x << 5; /* xorshift32 (Marsaglia, 2003) */
@@ -172,7 +189,9 @@ static struct coir_fiber *steal_round(struct coir__worker *w, bool stale) {
     if (!may_steal(w, victim, stale || w->summoned, lone)) continue;
     atm_bump(&w->counts.steals_attempted, 1);
     struct coir_fiber *f = coir__runq_steal(w, victim, lone);
-    if (f) return f;
+    if (!f) continue;
+    atm_bump(&w->counts.steal_hits, 1);
+    return f;
   }
   return NULL;
 }
@@ -230,9 +249,20 @@ static void stop_watching(struct coir__worker *w) {
   atm_store_sc(&w->rt->watching, 0);
 }
 
+/* A worker was counted as idle, and has something to run: the threads of shared pollers do not rest any more. */
+static void wake_posts(struct coir_runtime *rt) {
+  for (int i = 0; i < rt->poller_count; i++) {
+    uint32_t bell = COIR__BELL_RESTS;
+    struct coir__post *post = &rt->posts[i];
+    if (atm_load_sc(&post->bell) == COIR__BELL_RESTS && atm_cas_sc(&post->bell, &bell, COIR__BELL_NAPS))
+      coir__os_futex_wake(&post->bell, 1);
+  }
+}
+
 void coir__idle_end(struct coir__worker *w) {
   bool owes = w->slept || w->is_watcher;
   if (COIR_LIKELY(!owes && !w->searching)) return;
+  if (w->rt->poller_count) wake_posts(w->rt);
   w->futile = 0;
   w->slept = w->was_brief = w->was_long = w->retired = w->summoned = false;
   if (w->is_watcher) stop_watching(w);
@@ -247,22 +277,98 @@ void coir__idle_quit(struct coir__worker *w) {
   w->searching = 0;
 }
 
+int coir__idle_poll(struct coir__worker *w, struct coir__poller *p, int64_t deadline) {
+  w->polling = true;
+  int events = coir__poller_wait(p, deadline);
+  w->polling = false;
+  atm_bump(&w->counts.polls, 1);
+  if (events > 0) atm_bump(&w->counts.io_events, (uint64_t)events);
+  return events;
+}
+
+static bool take_seat(struct coir__post *post) {
+  uint32_t nobody = 0;
+  return !atm_load_rlx(&post->is_taken) && atm_cas_sc(&post->is_taken, &nobody, 1);
+}
+
+static void leave_seat(struct coir__post *post) {
+  atm_store_rlx(&post->looked_at, coir__os_now());
+  atm_store_rel(&post->is_taken, 0); /* pairs with the compare-and-swap above: one at a time waits in a poller */
+}
+
+/* A shared poller for this worker to sleep in; NULL: others sleep in all that are for it. */
+static struct coir__post *find_seat(struct coir__worker *w) {
+  struct coir_runtime *rt = w->rt;
+  uint32_t n = (uint32_t)rt->poller_count;
+  for (uint32_t i = 0; i < (rt->is_partitioned ? 1 : n); i++) {
+    struct coir__post *post = &rt->posts[(w->index + i) % n];
+    if (take_seat(post)) return post;
+  }
+  return NULL;
+}
+
 /* Sleeps where it can be roused, at most until `deadline`. */
 static void sleep_until(struct coir__worker *w, int64_t deadline) {
   atm_bump(&w->counts.sleeps, 1);
   if (w->rt->poller_count == 0) {
-    int events = coir__poller_wait(w->poller, deadline);
-    atm_bump(&w->counts.polls, 1);
-    if (events > 0) atm_bump(&w->counts.io_events, (uint64_t)events);
+    coir__idle_poll(w, w->poller, deadline);
     return;
   }
-  uint32_t awake = 0;
-  if (atm_cas_sc(&w->sleeping, &awake, 1))
-    while (atm_load_acq(&w->sleeping) == 1 && coir__os_futex_wait(&w->sleeping, 1, deadline) != -ETIMEDOUT) {}
-  atm_xchg_sc(&w->sleeping, 0);
+  struct coir__post *post = find_seat(w);
+  uint32_t awake = COIR__SLEEPING_NOT, how = post ? COIR__SLEEPING_SEAT : COIR__SLEEPING_FUTEX;
+  if (post) atm_store_rlx(&w->seat, post); /* never NULL again: rouse() may be late */
+  if (!atm_cas_sc(&w->sleeping, &awake, how)) how = COIR__SLEEPING_ROUSED; /* before it fell asleep */
+  if (how == COIR__SLEEPING_SEAT) coir__idle_poll(w, post->poller, deadline);
+  while (how == COIR__SLEEPING_FUTEX && atm_load_acq(&w->sleeping) == how)
+    if (coir__os_futex_wait(&w->sleeping, how, deadline) == -ETIMEDOUT) break;
+  atm_xchg_sc(&w->sleeping, COIR__SLEEPING_NOT);
+  if (post) leave_seat(post);
 }
 
-static inline int64_t sooner(int64_t a, int64_t b) { return a < b ? a : b; }
+/* ---- The threads of shared pollers ----------------------------------------------------------------------------- */
+
+/* Until a worker runs something. */
+static void rest(struct coir__post *post) {
+  struct coir_runtime *rt = post->rt;
+  uint32_t bell = COIR__BELL_NAPS;
+  if (!atm_cas_sc(&post->bell, &bell, COIR__BELL_RESTS)) return;
+  /* Sequentially consistent: the bell before the look. A worker clears its bit and then looks at the bell
+   * (wake_posts). */
+  if (atm_load_sc(&rt->idle_mask) == everybody(rt) && atm_load_rlx(&post->is_taken))
+    while (atm_load_acq(&post->bell) == COIR__BELL_RESTS)
+      coir__os_futex_wait(&post->bell, COIR__BELL_RESTS, COIR_NEVER);
+  bell = COIR__BELL_RESTS;
+  atm_cas_sc(&post->bell, &bell, COIR__BELL_NAPS);
+}
+
+void coir__idle_dismiss(struct coir__post *post) {
+  atm_store_sc(&post->bell, COIR__BELL_HALT);
+  coir__os_futex_wake(&post->bell, 1);
+}
+
+void coir__idle_mind(struct coir__post *post) {
+  struct coir_runtime *rt = post->rt;
+  struct coir__thread *t = coir__thread_get();
+  COIR_CHECK(t, "no memory for the record of a thread");
+  t->post = post;
+  int64_t nap = NAP_MIN;
+  while (atm_load_acq(&post->bell) != COIR__BELL_HALT) {
+    if (nap >= NAP_MAX && atm_load_sc(&rt->idle_mask) == everybody(rt)) {
+      rest(post);
+      nap = NAP_MIN;
+    }
+    int64_t now = coir__os_now();
+    coir__os_futex_wait(&post->bell, COIR__BELL_NAPS, now + nap);
+    bool others = atm_load_rlx(&post->is_taken) || atm_load_rlx(&post->looked_at) > now;
+    if (!others) {
+      int events = coir__poller_wait(post->poller, 0);
+      atm_add_rlx(&rt->polls, 1);
+      if (events > 0) atm_add_rlx(&rt->io_events, (uint64_t)events);
+    }
+    nap = others ? sooner(2 * nap, NAP_MAX) : NAP_MIN;
+  }
+  t->post = NULL;
+}
 
 static bool can_watch(struct coir_runtime *rt) { return rt->worker_count > 1 && atm_load_rlx(&rt->tuned.steal); }
 

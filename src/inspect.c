@@ -6,15 +6,7 @@
 
 #include "internal.h"
 
-/* A list is made while the fibers go on. Their owners write plain words, for the sake of speed; a look at one reads
- * it once and whole, so that each is true at some moment, which is all that a list promises. ThreadSanitizer is told
- * not to mind. */
-#define PEEK(x) (*(const volatile __typeof__(x) *)&(x))
-#if defined(COIR_TSAN)
-#define PEEKS __attribute__((no_sanitize("thread"), noinline))
-#else
-#define PEEKS
-#endif
+#define WALK_TRIES_MAX 3
 
 const char *coir_version(void) { return COIR_VERSION; }
 
@@ -47,8 +39,10 @@ void coir_runtime_get_stats(struct coir_runtime *runtime, struct coir_stats *out
     s.parks += atm_load_rlx(&c->parks);
     s.wakes += atm_load_rlx(&c->wakes);
     s.steals_attempted += atm_load_rlx(&c->steals_attempted);
+    s.steal_hits += atm_load_rlx(&c->steal_hits);
     s.steals += atm_load_rlx(&c->steals);
     s.rebalances_attempted += atm_load_rlx(&c->rebalances_attempted);
+    s.rebalance_hits += atm_load_rlx(&c->rebalance_hits);
     s.rebalanced += atm_load_rlx(&c->rebalanced);
     s.sleeps += atm_load_rlx(&c->sleeps);
     s.polls += atm_load_rlx(&c->polls);
@@ -56,6 +50,7 @@ void coir_runtime_get_stats(struct coir_runtime *runtime, struct coir_stats *out
     s.timers_fired += atm_load_rlx(&c->timers_fired);
   }
   s.wakes += atm_load_rlx(&runtime->wakes_outside);
+  s.fibers_dropped = atm_load_rlx(&runtime->dropped);
   s.injected = atm_load_rlx(&runtime->injected);
   s.injected_taken = atm_load_rlx(&runtime->injected_taken);
   s.polls += atm_load_rlx(&runtime->polls);
@@ -79,6 +74,15 @@ static PEEKS enum coir_fiber_state state_of(const struct coir_fiber *f) {
   return waits && atm_load_acq(&f->waiter.parked) == (word & ~COIR__CODE_MASK) ? COIR_FIBER_WAITING : COIR_FIBER_READY;
 }
 
+/* When the fiber was dispatched last, of which it keeps the lower bits: the latest such time that is past, or that is
+ * before it began to wait. */
+static PEEKS int64_t ran_at(const struct coir_fiber *f, int64_t since) {
+  uint64_t end = (uint64_t)(since ? since : coir__os_now()) >> COIR__LOOK_SHIFT;
+  uint32_t ago = (uint32_t)end - PEEK(f->ran_at);
+  if (ago >> 31) ago = 0; /* it was dispatched again meanwhile */
+  return (int64_t)(end - ago) << COIR__LOOK_SHIFT;
+}
+
 /* Everything is read while the fiber may go on: relaxed reads of words, each true at some moment. */
 static PEEKS void describe(struct coir_runtime *rt, const struct coir_fiber *f, struct coir_fiber_info *out) {
   memset(out, 0, sizeof *out);
@@ -97,12 +101,16 @@ static PEEKS void describe(struct coir_runtime *rt, const struct coir_fiber *f, 
   bool named = __atomic_load_n(&f->b.flags, __ATOMIC_ACQUIRE) & COIR__FIBER_NAMED;
   for (int i = 0; named && i < COIR__NAME_MAX - 1; i++)
     if (!(out->name[i] = PEEK(f->name[i]))) break;
+  uint32_t size_class = PEEK(f->stack_class); /* before the stack, with which it goes */
   const struct coir__stack *s = PEEK(f->stack);
   const void *sp = PEEK(f->sp);
+  if (!s && size_class < COIR__STACK_CLASSES) out->stack_bytes = coir__stack_class_bytes((int)size_class);
   if (!s) return;
+  out->ran_at = ran_at(f, out->since);
   out->stack_bytes = PEEK(s->bytes);
   uintptr_t at = (uintptr_t)sp, low = (uintptr_t)PEEK(s->low), top = (uintptr_t)PEEK(s->top);
   out->stack_used = at >= low && at < top ? top - at : 0;
+  if (out->stack_used < coir__os_page()) out->stack_used = coir__os_page(); /* it has been run on */
 }
 
 size_t coir_runtime_list(struct coir_runtime *runtime, struct coir_fiber_info *out, size_t max) {
@@ -116,4 +124,35 @@ size_t coir_runtime_list(struct coir_runtime *runtime, struct coir_fiber_info *o
       if (out && n < max) describe(runtime, f, &out[n++]);
     }
   return live;
+}
+
+/* With its backtrace, unless it does not wait, or never stands still long enough. */
+static void visit_fiber(struct coir_runtime *rt, const struct coir_fiber *f, struct coir__backtrace *b,
+                        coir_visit_fn visit, void *arg) {
+  struct coir_fiber_info info;
+  void *const *frames = NULL;
+  size_t count = 0;
+  for (int tries = 0; tries < WALK_TRIES_MAX && !count; tries++) {
+    uint64_t wait = coir__backtrace_begin(f);
+    describe(rt, f, &info);
+    if (info.state != COIR_FIBER_WAITING) break;
+    if (wait && coir__backtrace_copy(b, f, wait)) count = coir__backtrace_unwind(b, &frames);
+  }
+  visit(&info, frames, count, arg);
+}
+
+int64_t coir_runtime_walk(struct coir_runtime *runtime, coir_visit_fn visit, void *arg) {
+  if (!runtime || !visit) return -EINVAL;
+  struct coir__backtrace *b = coir__backtrace_create();
+  if (!b) return -ENOMEM;
+  int64_t visited = 0;
+  for (struct coir__slab *slab = atm_load_acq(&runtime->slabs); slab; slab = slab->next)
+    for (uint32_t i = 0; i < slab->count; i++) {
+      const struct coir_fiber *f = &slab->fibers[i];
+      if (!atm_load_acq(&f->entry) || (atm_load_acq(&f->ended) & COIR__ENDED)) continue;
+      visit_fiber(runtime, f, b, visit, arg);
+      visited++;
+    }
+  coir__backtrace_destroy(b);
+  return visited;
 }

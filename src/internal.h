@@ -33,6 +33,18 @@ static inline const char *coir__name_of(const struct coir_fiber *f) {
   return f->b.flags & COIR__FIBER_NAMED ? f->name : "";
 }
 
+/* Lists and backtraces are made while the fibers go on. Their owners write plain words, for the sake of speed; a look
+ * at one reads it once and whole, so that each is true at some moment. Sanitizers are told not to mind: functions that
+ * look are marked PEEKS. */
+#define PEEK(x) (*(const volatile __typeof__(x) *)&(x))
+#if defined(COIR_TSAN)
+#define PEEKS __attribute__((no_sanitize("thread"), noinline))
+#elif defined(COIR_ASAN)
+#define PEEKS __attribute__((no_sanitize("address"), noinline))
+#else
+#define PEEKS
+#endif
+
 /* ---- Memory of a runtime (runtime.c): the allocator hook of its configuration ---------------------------------- */
 /* rt NULL: the C library's. */
 void *coir__alloc(struct coir_runtime *rt, size_t bytes); /* zeroed; NULL when there is none */
@@ -111,13 +123,15 @@ void coir__runq_fini(struct coir__worker *w);
 void coir__runq_push_lifo(struct coir__worker *w, struct coir_fiber *f); /* owner: newest of the deque */
 uint64_t coir__runq_length(const struct coir__worker *w);                /* any thread: ring and deque, roughly */
 bool coir__runq_has_next(const struct coir__worker *w);                  /* any thread */
-/* Takes half of the victim's ring, or one of its deque; with `lone` also a single fiber, or the one in its next slot.
+/* Takes half of what stands behind the oldest of the victim's ring, or one of its deque; with `lone` also a single
+ * fiber, or the one in its next slot.
  * Returns one to run; the others are in the thief's ring. NULL: nothing, or the victim was busy. */
 struct coir_fiber *coir__runq_steal(struct coir__worker *thief, struct coir__worker *victim, bool lone);
 void coir__inbox_send(struct coir__worker *w, struct coir_fiber *f); /* any thread; then wake it */
 bool coir__inbox_take(struct coir__worker *w);                       /* owner: to bound list and ring */
 void coir__lane_put(struct coir_runtime *rt, struct coir_fiber *f);  /* any thread */
 struct coir_fiber *coir__lane_get(struct coir__worker *w, int lane); /* one to run; more to the ring */
+void coir__lane_to_ring(struct coir__worker *w); /* all of the normal lane; no other worker runs */
 static inline int coir__lane_of(const struct coir_fiber *f) { return 1 - f->b.priority; }
 
 /* ---- idle.c ---------------------------------------------------------------------------------------------------- */
@@ -133,6 +147,9 @@ void coir__idle_wake(struct coir__worker *w);                /* make this worker
 void coir__idle_attention(struct coir_runtime *rt);          /* the same for all of them */
 bool coir__idle_search_begin(struct coir__worker *w);        /* may it search? */
 void coir__idle_quit(struct coir__worker *w);                /* it leaves the loop for good */
+void coir__idle_mind(struct coir__post *post);               /* what the thread of a shared poller does, until HALT */
+void coir__idle_dismiss(struct coir__post *post);            /* any thread, once the phase is HALT: ends that */
+int coir__idle_poll(struct coir__worker *w, struct coir__poller *p, int64_t deadline); /* delivers, counts */
 void coir__idle_end(struct coir__worker *w);                 /* it found something to run */
 void coir__idle_sleep(struct coir__worker *w);               /* until there may be something to do */
 struct coir_fiber *coir__idle_steal(struct coir__worker *w); /* from random victims */
@@ -159,6 +176,20 @@ void coir__alarms_run(struct coir__timers *ts, struct coir__worker *w, int64_t n
 int coir__keeper_start(void); /* once it has returned 0, alarms can be armed. -ENOMEM, -EAGAIN */
 void coir__keeper_arm(struct coir__alarm *alarm, int64_t deadline); /* like coir__alarm_arm; `run` gets no worker */
 bool coir__keeper_is_idle(void); /* it has no alarm that might wake anybody */
+/* Has the keeper, which has started, call run(now) at `at`, and again whenever that says, until it says COIR_NEVER;
+ * only then it may be asked again. There is one such chore. It is no alarm, since it wakes nobody but who waits for a
+ * descriptor. */
+typedef int64_t (*coir__chore)(int64_t now);
+void coir__keeper_chore(coir__chore run, int64_t at);
+
+/* ---- trace.c: hooks -------------------------------------------------------------------------------------------- */
+#if defined(COIR_TRACE)
+void coir__trace_begin(struct coir__worker *w); /* before its first fiber; its runtime counts as running */
+void coir__trace_enter(const struct coir__worker *w, const struct coir_fiber *f); /* f is about to run */
+void coir__trace_leave(const struct coir__worker *w, uint64_t id); /* it is back; what it left behind is not seen to */
+void coir__trace_wait(const struct coir__worker *w, const struct coir_fiber *f); /* its wait is about to be committed */
+struct coir_fiber *coir__trace_next(struct coir__worker *w); /* whom the fiber that is back has picked to run next */
+#endif
 
 /* ---- fiber.c --------------------------------------------------------------------------------------------------- */
 /* The worker that the calling thread carries, if any: be it on a fiber, or on the thread's own stack. */
@@ -427,6 +458,19 @@ void coir__locals_thread_ended(struct coir__thread *t);
 
 /* ---- config.c -------------------------------------------------------------------------------------------------- */
 int coir__config_fill(struct coir_config *out, const struct coir_config *in); /* every default filled in; or -EINVAL */
+
+/* ---- backtrace.c ----------------------------------------------------------------------------------------------- */
+/* Room for one backtrace; NULL: no memory. */
+struct coir__backtrace;
+struct coir__backtrace *coir__backtrace_create(void);
+void coir__backtrace_destroy(struct coir__backtrace *b);
+/* The wait that the fiber is parked in; 0: none. */
+uint64_t coir__backtrace_begin(const struct coir_fiber *f);
+/* Copies its stack. Returns whether it has been parked in that wait all the time since: then what was found out about
+ * it meanwhile belongs together. */
+bool coir__backtrace_copy(struct coir__backtrace *b, const struct coir_fiber *f, uint64_t wait);
+/* Of what was copied: how many frames, innermost first; they are valid until the next copy. */
+size_t coir__backtrace_unwind(struct coir__backtrace *b, void *const **frames);
 
 /* ---- runtime.c ------------------------------------------------------------------------------------------------- */
 /* By a worker that found nothing to do: is it the end? `deep`: it goes to sleep without limit. True: it should not. */

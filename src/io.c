@@ -2,9 +2,9 @@
  *
  * Every call is the same loop (transfer) around one system call; poll.c has the protocol that loses no readiness, and
  * os/linux_io.c the system calls. What differs is by kind of descriptor: sockets are told per call not to block; what
- * else can be polled is switched to O_NONBLOCK; files go to the pool of block.c. What a descriptor is we know for good
- * only where it is adopted. Otherwise reads and writes guess that a number that was a socket last time still is one
- * (the kernel says ENOTSOCK if not), and look in every other case.
+ * else can be polled is switched to O_NONBLOCK; pipes are kept from raising SIGPIPE; files go to the pool of block.c.
+ * What a descriptor is we know for good only where it is adopted. Otherwise reads and writes guess that a number that
+ * was a socket last time still is one (the kernel says ENOTSOCK if not), and look in every other case.
  *
  * A wait transfers nothing, so a deadline or a cancellation loses no data. A cancellation that is pending when a call
  * begins is noticed when the call would wait.
@@ -99,6 +99,11 @@ static ssize_t try_read(struct io *io) { return coir__sys_read(io->fd, io->buf, 
 static ssize_t try_write(struct io *io) { return coir__sys_write(io->fd, io->buf, io->bytes); }
 static ssize_t try_readv(struct io *io) { return coir__sys_readv(io->fd, io->iov, io->iov_count); }
 static ssize_t try_writev(struct io *io) { return coir__sys_writev(io->fd, io->iov, io->iov_count); }
+static ssize_t try_pipe_writev(struct io *io) { return coir__sys_pipe_writev(io->fd, io->iov, io->iov_count); }
+static ssize_t try_pipe_write(struct io *io) {
+  struct iovec iov = {.iov_base = io->buf, .iov_len = io->bytes};
+  return coir__sys_pipe_writev(io->fd, &iov, 1);
+}
 static ssize_t try_accept(struct io *io) {
   for (;;) {
     int fd = coir__sys_accept(io->fd, io->addr, io->addr_bytes);
@@ -144,18 +149,21 @@ static ssize_t transfer_file(struct io *io, io_try try, int64_t deadline) {
 static int kind_of(struct coir__fd *d, int fd) {
   uint64_t word = coir__fd_begin(d);
   if (word & COIR__FD_ADOPTED)
-    return word & COIR__FD_SOCKET ? COIR__KIND_SOCKET : word & COIR__FD_FILE ? COIR__KIND_FILE : COIR__KIND_PIPE;
+    return word & COIR__FD_SOCKET ? COIR__KIND_SOCKET
+           : word & COIR__FD_PIPE ? COIR__KIND_PIPE
+           : word & COIR__FD_FILE ? COIR__KIND_FILE
+                                  : COIR__KIND_OTHER;
   int kind = coir__sys_kind(fd);
   if (kind < 0) return kind;
   /* A guess for next time. If the number is adopted at this very moment, the bit is right as well. */
   if (kind == COIR__KIND_SOCKET) atm_or_sc(&d->word, COIR__FD_SOCKET);
-  int rc = kind == COIR__KIND_PIPE ? coir__sys_set_nonblock(fd) : 0;
+  int rc = kind == COIR__KIND_PIPE || kind == COIR__KIND_OTHER ? coir__sys_set_nonblock(fd) : 0;
   return rc < 0 ? rc : kind;
 }
 
-/* The same transfer for sockets and for others. */
+/* The same transfer for each kind of descriptor. */
 struct ways {
-  io_try socket, other;
+  io_try socket, pipe, other;
   uint32_t event;
 };
 
@@ -172,18 +180,20 @@ static ssize_t transfer_any(struct io *io, const struct ways *ways, int64_t dead
   int kind = kind_of(d, io->fd);
   if (kind < 0) return kind;
   if (kind == COIR__KIND_FILE) return transfer_file(io, ways->other, deadline);
-  return transfer(io, kind == COIR__KIND_SOCKET ? ways->socket : ways->other, ways->event, deadline);
+  io_try try = kind == COIR__KIND_SOCKET ? ways->socket : kind == COIR__KIND_PIPE ? ways->pipe : ways->other;
+  return transfer(io, try, ways->event, deadline);
 }
 
 ssize_t coir_read(int fd, void *buf, size_t bytes, int64_t deadline) {
-  static const struct ways ways = {.socket = try_recv, .other = try_read, .event = COIR__POLL_IN};
+  static const struct ways ways = {.socket = try_recv, .pipe = try_read, .other = try_read, .event = COIR__POLL_IN};
   struct io io = {.fd = fd, .buf = buf, .bytes = bytes, .drains = bytes};
   if (COIR_UNLIKELY(bytes == 0)) return coir__sys_read(fd, buf, 0); /* recv would wait for data; read does not */
   return transfer_any(&io, &ways, deadline);
 }
 
 ssize_t coir_write(int fd, const void *buf, size_t bytes, int64_t deadline) {
-  static const struct ways ways = {.socket = try_send, .other = try_write, .event = COIR__POLL_OUT};
+  static const struct ways ways = {
+      .socket = try_send, .pipe = try_pipe_write, .other = try_write, .event = COIR__POLL_OUT};
   struct io io = {.fd = fd, .buf = (void *)(uintptr_t)buf, .bytes = bytes, .drains = bytes};
   return transfer_any(&io, &ways, deadline);
 }
@@ -207,7 +217,8 @@ static ssize_t try_send_iov(struct io *io) {
 }
 
 ssize_t coir_readv(int fd, const struct iovec *iov, int iov_count, int64_t deadline) {
-  static const struct ways ways = {.socket = try_recv_iov, .other = try_readv, .event = COIR__POLL_IN};
+  static const struct ways ways = {
+      .socket = try_recv_iov, .pipe = try_readv, .other = try_readv, .event = COIR__POLL_IN};
   if (iov_count < 0 || iov_count > IOV_MAX_COUNT) return -EINVAL;
   struct io io = {.fd = fd, .iov = iov, .iov_count = iov_count, .drains = iov_bytes(iov, (size_t)iov_count)};
   if (io.drains == 0) return coir__sys_readv(fd, iov, iov_count);
@@ -215,7 +226,8 @@ ssize_t coir_readv(int fd, const struct iovec *iov, int iov_count, int64_t deadl
 }
 
 ssize_t coir_writev(int fd, const struct iovec *iov, int iov_count, int64_t deadline) {
-  static const struct ways ways = {.socket = try_send_iov, .other = try_writev, .event = COIR__POLL_OUT};
+  static const struct ways ways = {
+      .socket = try_send_iov, .pipe = try_pipe_writev, .other = try_writev, .event = COIR__POLL_OUT};
   if (iov_count < 0 || iov_count > IOV_MAX_COUNT) return -EINVAL;
   struct io io = {.fd = fd, .iov = iov, .iov_count = iov_count, .drains = iov_bytes(iov, (size_t)iov_count)};
   if (io.drains == 0) return coir__sys_writev(fd, iov, iov_count);
@@ -420,8 +432,19 @@ int coir_adopt(int fd) {
   if (kind < 0) return kind;
   uint64_t bits = COIR__FD_ADOPTED;
   if (kind == COIR__KIND_SOCKET) bits |= COIR__FD_SOCKET | (coir__sys_is_tcp(fd) ? COIR__FD_TCP : 0);
+  if (kind == COIR__KIND_PIPE) bits |= COIR__FD_PIPE;
   if (kind == COIR__KIND_FILE) bits |= COIR__FD_FILE;
   else if ((rc = coir__sys_set_nonblock(fd)) < 0) return rc;
-  coir__fd_adopt(d, bits);
+  coir__fd_adopt(d, fd, bits);
+  return 0;
+}
+
+int coir_disown(int fd) {
+  int rc;
+  struct coir__fd *d = coir__fd_find(fd, &rc);
+  if (!d) return rc;
+  int kind = coir__sys_kind(fd);
+  if (kind < 0) return kind;
+  coir__fd_disown(d);
   return 0;
 }

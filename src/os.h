@@ -45,6 +45,10 @@ int coir__os_cpu_count(void);
 int coir__os_thread_start(pthread_t *out, const char *name, void *(*fn)(void *), void *arg);
 void coir__os_thread_yield(void);
 
+/* How late the system may end a sleep of the calling thread, in ns, to save wake-ups: sets it, and returns what it
+ * was. */
+long coir__os_timer_slack(long ns);
+
 /* How many threads the process has that were not started by coir__os_thread_start; -1: cannot be told. */
 int coir__os_other_threads(void);
 
@@ -56,6 +60,19 @@ void coir__os_stack_bounds(const void **low, size_t *bytes);
 
 /* Writes all of `text` to fd 2, retrying; for messages before an abort, and from signal handlers. */
 void coir__os_complain(const char *text, size_t bytes);
+
+/* ---- Loaded code (os/linux_unwind.c) --------------------------------------------------------------------------- */
+
+/* The tables for unwinding that a module (the program, a library) brings along: their index (.eh_frame_hdr), and the
+ * bounds of the segment in which it lies. */
+struct coir__module {
+  const uint8_t *index, *index_end, *low, *high;
+};
+
+/* Calls visit(module, arg) with the module that holds `pc`, unless there is none or it has no tables; it is not
+ * unloaded meanwhile. The loader's lock is held: `visit` must be short, and neither wait nor call user code. Returns
+ * what it returned, else false. */
+bool coir__os_module_visit(uintptr_t pc, bool (*visit)(const struct coir__module *module, void *arg), void *arg);
 
 /* ---- The calling thread ---------------------------------------------------------------------------------------- */
 
@@ -98,7 +115,8 @@ extern void (*coir__thread_ended)(struct coir__thread *thread);
 /* What a descriptor is, as far as waiting is concerned. */
 enum coir__kind {
   COIR__KIND_SOCKET, /* each call can be told not to block */
-  COIR__KIND_PIPE,   /* pipes, terminals, eventfds and the like: never block once they are O_NONBLOCK */
+  COIR__KIND_PIPE,   /* pipes and FIFOs: never block once they are O_NONBLOCK; writing may raise SIGPIPE */
+  COIR__KIND_OTHER,  /* terminals, eventfds and the like: never block once they are O_NONBLOCK */
   COIR__KIND_FILE,   /* regular files, block devices, directories: always ready, and block all the same */
 };
 
@@ -114,6 +132,9 @@ ssize_t coir__sys_readv(int fd, const struct iovec *iov, int iov_count);
 ssize_t coir__sys_write(int fd, const void *buf, size_t bytes);
 ssize_t coir__sys_writev(int fd, const struct iovec *iov, int iov_count);
 
+/* coir__sys_writev to a pipe or FIFO, without SIGPIPE, whose disposition is left alone. */
+ssize_t coir__sys_pipe_writev(int fd, const struct iovec *iov, int iov_count);
+
 /* What they make is non-blocking and close-on-exec. accept and connect block unless `fd` is O_NONBLOCK. */
 int coir__sys_socket(int domain, int type, int protocol);
 int coir__sys_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes);
@@ -125,6 +146,7 @@ int coir__sys_is_tcp(int fd);                 /* 1: a stream socket of TCP over 
 int coir__sys_set_nonblock(int fd);           /* 0, or -EBADF; a look only where it is set already */
 int coir__sys_pending_error(int fd);          /* takes SO_ERROR: 0, or the error as a negative code */
 int coir__sys_ready(int fd, uint32_t events); /* which of `events` (COIR__POLL_IN, _OUT) hold now, or -EBADF */
+uint32_t coir__sys_socket_id(int fd);         /* no other socket has it for long; 0: none, or not a socket */
 int coir__sys_fd_limit(void);                 /* numbers of descriptors in this process can never reach this */
 
 /* ---- Signals, child processes, names (os/linux_proc.c) --------------------------------------------------------- */

@@ -34,12 +34,22 @@
  * Not adopted. Anybody may close the number by close(2) and get it back for something else. So such a call always tries
  * the system call, and before each wait it has the kernel watch the descriptor again, which reports what is ready now;
  * if it turns out that it was not watched any more, the number stands for another file, and whoever waits for the old
- * one gets -EBADF.
+ * one gets -EBADF. What was adopted may be disowned again. From then on all this holds for it, and those who wait
+ * already are left alone, as if they had just begun to.
  *
  * Other runtimes. The poller that watches a descriptor is looked at only while its runtime runs. So a fiber of another
- * runtime, which is free to wait for the same descriptor, has its own poller watch it as well, at every wait. Plain
- * threads count as one more runtime: they wait like fibers, and one service thread, started when the first of them has
- * to wait, looks after their poller. So coir_close reaches them, too.
+ * runtime, which is free to wait for the same descriptor, has its own poller watch it as well, at every wait; and the
+ * former one again, so that this one registration tells of all who wait whether they wait for the file that the number
+ * stands for. Plain threads count as one more runtime: they wait like fibers, and one service thread, started when the
+ * first of them has to wait, looks after their poller. So coir_close reaches them, too.
+ *
+ * The check. Of a close(2) under those who wait no event tells. So while anybody waits for what is not adopted, the
+ * keeper (keeper.c) looks at these descriptors once a second: it has each watched again, as somebody would who began to
+ * wait, and with the same consequences. That makes the kernel report what is ready, which wakes a worker for nothing.
+ * So a socket that was found right once is then only asked for the number by which the kernel knows it. A look that
+ * finds nobody lets the check fade, a second one ends it. Who waits links its clause and, a light fence later, looks
+ * whether the check is on; the keeper lets it fade and, a heavy fence later, looks at all clauses once more. So at
+ * least one of them notices.
  *
  * Lives. The word counts lives, and a call that finds itself in another one than it began in returns -EBADF. coir_close
  * begins a new life, waits until every thread has left its system call on the number (none of these block), and only
@@ -49,12 +59,15 @@
  *
  * Rejected: registering per wait with EPOLLONESHOT (a system call per wait); a lock around call and wait (a system call
  * under a spin lock); a hash table instead of the table (a miss and a lock per call); poll(2) for plain threads
- * (coir_close could not end it).
+ * (coir_close could not end it); to look at the open file by fstat(2) in the check (it may block, and files of some
+ * kinds share one inode).
  *
  * I1: a clause is linked only while its direction is dry and a running poller watches the descriptor.
  * I2: dry is set only by a call that found nothing, with no event since before its system call.
  * I3: while a number is counted as in use (COIR__FD_USERS) coir_close does not close it.
  * I4: the last registration that a poller holds carries the record's generation, or its maker is about to make it anew.
+ * I5: while a clause is linked the record names a poller that watches the file which is waited for (or which did, until
+ *     close(2) came): the answer of that one holds for all who wait.
  *
  * Lock order: a record's lock is taken with no other held, and none is taken under it. */
 #include "poll.h"
@@ -63,6 +76,10 @@
 
 #define BOTH (COIR__POLL_IN | COIR__POLL_OUT)
 #define QUIESCE_SPINS 64
+#define CHECK_NS COIR_SEC(1)
+#define CHECK_SLICE COIR_MS(1) /* of work in a row; then a pause */
+#define CHECK_PAUSE COIR_US(250)
+#define CHECK_STEP 32 /* records between looks at the clock */
 
 struct coir__fd *coir__fds;
 _Atomic(uint32_t) coir__fd_count;
@@ -70,13 +87,16 @@ _Atomic(uint32_t) coir__fd_count;
 static pthread_mutex_t setup = PTHREAD_MUTEX_INITIALIZER; /* never held across a wait */
 static _Atomic(uint32_t) fd_top;                          /* (a) no record from here on has had a poller */
 static struct coir__poller *service;                      /* (l) setup: the poller of plain threads */
+static bool poll_forks;                                   /* (l) setup: the handler of fork is there */
 
 /* ---- The table ------------------------------------------------------------------------------------------------- */
 
 static int table_init(void) {
   int rc = 0;
   pthread_mutex_lock(&setup);
-  if (atm_load_rlx(&coir__fd_count) == 0) {
+  if (!poll_forks) poll_forks = pthread_atfork(NULL, NULL, coir__poll_fork_child) == 0;
+  if (!poll_forks) rc = -ENOMEM;
+  else if (atm_load_rlx(&coir__fd_count) == 0) {
     size_t page = coir__os_page(), bytes = (size_t)coir__sys_fd_limit() * sizeof(struct coir__fd);
     bytes = (bytes + page - 1) & ~(page - 1);
     coir__fds = coir__os_reserve(bytes, 0, false);
@@ -199,12 +219,27 @@ static inline bool is_armed(const struct coir__fd *d, uint64_t word, const struc
 
 /* What one attempt to have it watched is about. */
 struct attempt {
-  struct coir__poller *poller;
-  struct coir_runtime *rt;
+  struct coir__poller *home; /* the poller that the record names */
+  struct coir__poller *mine; /* that of the caller's runtime, where it is another one; or NULL */
+  struct coir_runtime *rt;   /* the caller's */
   uint32_t generation;
-  bool is_home;  /* the record is to say that this poller watches it */
-  bool is_again; /* the record says so already */
+  bool is_home;  /* that poller is of the caller's runtime; else it is pinned */
+  bool is_again; /* it watches the descriptor already, as far as we know */
+  bool is_sure;  /* and we know that it does: no need to ask */
+  bool is_check; /* the caller does not want to wait */
+  uint32_t file; /* of a check: coir__sys_socket_id */
 };
+
+/* The lock is held. */
+static void attempt_open(struct coir__fd *d, struct attempt *a) {
+  a->home = d->poller;
+  a->is_home = !a->is_check && d->rt == a->rt;
+  a->is_again = d->is_watched;
+  a->is_sure = a->is_again && (atm_load_rlx(&d->word) & COIR__FD_ADOPTED); /* relaxed: changed under the lock */
+  a->generation = d->generation;
+  if (!a->is_home) coir__poller_pin(a->home); /* it exists while the record names it (coir__poll_forget) */
+  coir__fd_enter(d);
+}
 
 /* Decides who is to watch it, and counts the caller in. Returns 1; 0 when it is watched for good; -EBADF. */
 static int attempt_begin(struct coir__fd *d, int fd, uint64_t life, struct attempt *a, struct coir__poller *mine) {
@@ -222,55 +257,153 @@ static int attempt_begin(struct coir__fd *d, int fd, uint64_t life, struct attem
       uint32_t top = atm_load_rlx(&fd_top);
       while (top <= (uint32_t)fd && !atm_cas_sc(&fd_top, &top, (uint32_t)fd + 1)) {}
     }
-    a->is_home = d->rt == a->rt;
-    a->is_again = a->is_home && d->is_watched;
-    a->poller = a->is_home ? d->poller : mine;
-    a->generation = d->generation;
-    coir__fd_enter(d);
+    attempt_open(d, a);
+    a->mine = a->is_home ? NULL : mine;
   }
   coir__bias_unlock(w, &d->q.lock);
   return rc;
 }
 
+/* It was watched and is not: the file is gone, and the number stands for none, or for another one (with -EPERM: for one
+ * that is always ready). */
+static inline bool is_another(int rc) { return rc == -ENOENT || rc == -EBADF || rc == -EPERM; }
+
+static inline uint64_t tag_of(const struct attempt *a, int fd) { return (uint64_t)a->generation << 32 | (uint32_t)fd; }
+
+/* Takes the lock. True: the generation was another one meanwhile. Then our tags may have overwritten newer ones, and we
+ * make them anew, whatever we are about to do afterwards (I4). */
+static bool attempt_lock(struct coir__worker *w, struct coir__fd *d, int fd, struct attempt *a) {
+  for (bool is_late = false;; is_late = true) {
+    coir__bias_lock(w, &d->q.lock);
+    if (d->generation == a->generation) return is_late;
+    a->generation = d->generation;
+    coir__bias_unlock(w, &d->q.lock);
+    coir__poller_rewatch(a->home, fd, tag_of(a, fd));
+    if (a->mine) coir__poller_rewatch(a->mine, fd, tag_of(a, fd));
+  }
+}
+
 /* Writes down what became of it, and counts the caller out. Returns 1 to try again, or what coir__fd_wait will. */
-static int attempt_end(struct coir__fd *d, const struct attempt *a, int rc) {
+static int attempt_end(struct coir__fd *d, int fd, struct attempt *a, int rc) {
   struct coir__worker *w = coir__carried();
   struct coir__clause *woken = NULL;
-  coir__bias_lock(w, &d->q.lock);
-  if (d->generation != a->generation) rc = 1; /* our tag may have overwritten a newer one (I4) */
-  else if (a->is_home && rc == 0) {
-    d->poller = a->poller;
-    d->rt = a->rt;
+  bool is_late = attempt_lock(w, d, fd, a);
+  if (is_late || (rc == 0 && !a->is_home && d->poller != a->home)) rc = 1; /* the latter: it is about to go */
+  else if (rc == 0) {
+    d->poller = a->home;
+    if (a->is_home) d->rt = a->rt;
     d->is_watched = true;
-  } else if (a->is_home && a->is_again && rc == -ENOENT) {
-    /* It was watched and is not: the file is gone, and the number stands for another one. */
+    if (a->is_check || !a->is_again) atm_store_rlx(&d->file, a->file);
+  } else if (a->is_again && is_another(rc)) {
     d->generation++;
     d->poller = NULL;
     d->is_watched = false;
     woken = claim_all(d, BOTH, true);
     rc = 1;
-  } else if (a->is_home && !d->is_watched && d->poller == a->poller) d->poller = NULL;
+  } else if (!d->is_watched && d->poller == a->home) d->poller = NULL;
   coir__bias_unlock(w, &d->q.lock);
   coir__fd_leave(d, 0, 0);
+  if (!a->is_home) coir__poller_unpin(a->home);
   coir__wake_all(w, woken);
   return rc;
 }
 
-/* Has a poller of the caller's runtime watch it. Returns 0 or what coir__fd_wait will. */
+/* Has a poller of the caller's runtime watch it, and the one that the record names. Returns 0 or what coir__fd_wait
+ * will. */
 int coir__fd_watch(struct coir__fd *d, int fd, uint64_t life) {
   struct coir__worker *w = coir__self();
-  struct coir__poller *mine = w ? w->poller : NULL;
+  struct coir__poller *mine = !w ? NULL : COIR_LIKELY(!w->rt->poller_count || w->rt->is_partitioned) ? w->poller
+                              : w->rt->pollers[fd % w->rt->poller_count];
   struct attempt a = {.rt = w ? w->rt : NULL};
   int rc = w ? 0 : service_get(&mine);
   if (rc) return rc;
   do {
     if ((rc = attempt_begin(d, fd, life, &a, mine)) <= 0) return rc;
-    uint64_t tag = (uint64_t)a.generation << 32 | (uint32_t)fd;
-    rc = a.is_again || !a.is_home ? coir__poller_rewatch(a.poller, fd, tag) : -ENOENT;
-    if (rc == -ENOENT && !a.is_again) rc = coir__poller_watch(a.poller, fd, tag);
-    rc = attempt_end(d, &a, rc);
+    uint64_t tag = tag_of(&a, fd);
+    rc = a.is_sure ? 0 : a.is_again ? coir__poller_rewatch(a.home, fd, tag) : coir__poller_watch(a.home, fd, tag);
+    if (rc == 0 && a.mine && (rc = coir__poller_rewatch(a.mine, fd, tag)) == -ENOENT)
+      rc = coir__poller_watch(a.mine, fd, tag);
+    rc = attempt_end(d, fd, &a, rc);
   } while (rc > 0);
   return rc;
+}
+
+/* ---- The check ------------------------------------------------------------------------------------------------- */
+
+enum { CHECK_OFF = 0, CHECK_FADES, CHECK_ON };
+static _Atomic(uint32_t) check_state; /* (a) FADES, OFF: set by the keeper; ON: by who waits */
+static uint32_t check_next;           /* of the keeper: the record that it looks at next */
+static bool check_found;              /* of the keeper: this time somebody waits for what is not adopted */
+
+/* Without the lock a hint. */
+static bool has_checked_waiters(struct coir__fd *d) {
+  return !coir__waitlist_is_empty(&d->q.list) && !(atm_load_rlx(&d->word) & COIR__FD_ADOPTED);
+}
+
+static bool check_begin(struct coir__fd *d, struct attempt *a) {
+  struct coir__worker *w = coir__carried();
+  coir__bias_lock(w, &d->q.lock);
+  bool is_due = has_checked_waiters(d) && d->is_watched;
+  if (is_due) attempt_open(d, a);
+  coir__bias_unlock(w, &d->q.lock);
+  return is_due;
+}
+
+/* Ends the waits for it if the number does not stand for the file any more that is watched. */
+static void check_fd(struct coir__fd *d, int fd) {
+  struct attempt a = {.is_check = true};
+  int rc;
+  do {
+    if (!check_begin(d, &a)) return;
+    a.file = coir__sys_socket_id(fd);
+    rc = attempt_end(d, fd, &a, coir__poller_rewatch(a.home, fd, tag_of(&a, fd)));
+  } while (rc > 0);
+}
+
+/* What is known as it was found right last time needs no further look. */
+static void check_quickly(struct coir__fd *d, int fd) {
+  uint32_t known = atm_load_rlx(&d->file); /* relaxed: if it is not what is watched now, it was so a moment ago */
+  if (!known || known != coir__sys_socket_id(fd)) check_fd(d, fd);
+}
+
+/* The look at all of them is over. Returns when the next one is due. */
+static int64_t check_over(int64_t now) {
+  uint32_t state = atm_load_rlx(&check_state);
+  bool is_over = false;
+  if (check_found) atm_store_rlx(&check_state, CHECK_ON); /* relaxed: only we set anything else */
+  else if (state == CHECK_ON) {
+    atm_store_rlx(&check_state, CHECK_FADES);
+    coir__fence_heavy(); /* before the next look; pairs with the light fence in check_want() */
+  } else is_over = atm_cas_sc(&check_state, &state, CHECK_OFF);
+  check_next = 0;
+  check_found = false;
+  return is_over ? COIR_NEVER : now + CHECK_NS;
+}
+
+/* What the keeper does. Returns when it is to go on. */
+static int64_t check_run(int64_t now) {
+  uint32_t top = atm_load_sc(&fd_top);
+  for (int64_t end = now + CHECK_SLICE; check_next < top;) {
+    struct coir__fd *d = &coir__fds[check_next];
+    if (has_checked_waiters(d)) {
+      check_found = true;
+      check_quickly(d, (int)check_next);
+    }
+    if (++check_next % CHECK_STEP == 0 && (now = coir__os_now()) >= end) return now + CHECK_PAUSE;
+  }
+  return check_over(now);
+}
+
+static void check_start(void) {
+  if (atm_xchg_sc(&check_state, CHECK_ON) != CHECK_OFF) return;
+  if (coir__keeper_start() == 0) coir__keeper_chore(check_run, coir__os_now() + CHECK_NS);
+  else atm_store_rlx(&check_state, CHECK_OFF); /* who waits next tries again */
+}
+
+/* Somebody waits for what is not adopted: its clause is linked. */
+static inline void check_want(void) {
+  coir__fence_light(); /* pairs with the heavy fence in check_over() */
+  if (COIR_UNLIKELY(atm_load_rlx(&check_state) != CHECK_ON)) check_start();
 }
 
 /* ---- Waiting --------------------------------------------------------------------------------------------------- */
@@ -289,6 +422,7 @@ int coir__fd_hold(struct coir__worker *w, struct coir__fd *d, uint64_t life, uin
   int rc = COIR__FD_HELD;
   if (COIR_UNLIKELY((word ^ life) & COIR__FD_LIFE)) rc = -EBADF;
   else if ((word & events) != events) rc = 0;
+  else if (armed && COIR_UNLIKELY(!d->is_watched)) rc = 0; /* not any more: again from the beginning (I5) */
   else if (COIR_UNLIKELY(!armed && !is_armed(d, word, w ? w->rt : NULL))) rc = COIR__FD_UNARMED;
   if (rc != COIR__FD_HELD) coir__bias_unlock(w, &d->q.lock);
   return rc;
@@ -299,7 +433,9 @@ void coir__fd_link(struct coir__worker *w, struct coir__fd *d, struct coir__wait
   fc->events = events;
   fc->closed = false;
   coir__wait_add(wait, &fc->clause, &d->q);
+  bool is_adopted = atm_load_rlx(&d->word) & COIR__FD_ADOPTED; /* relaxed: adopted and disowned under the lock */
   coir__bias_unlock(w, &d->q.lock);
+  if (!is_adopted) check_want();
 }
 
 /* Links the clause and suspends, if that is in order. Returns COIR__FD_UNARMED, or as coir__fd_wait. */
@@ -336,6 +472,7 @@ static struct coir__clause *life_begin(struct coir__fd *d, uint64_t bits) {
   d->rt = NULL;
   d->is_watched = false;
   d->kept = 0;
+  atm_store_rlx(&d->file, 0);
   return claim_all(d, BOTH, true);
 }
 
@@ -347,15 +484,29 @@ void coir__fd_renew(struct coir__fd *d, uint64_t bits) {
   coir__wake_all(w, woken);
 }
 
-void coir__fd_adopt(struct coir__fd *d, uint64_t bits) {
+void coir__fd_adopt(struct coir__fd *d, int fd, uint64_t bits) {
   struct coir__worker *w = coir__carried();
+  check_fd(d, fd); /* who waits for a file that is gone must not look at this one */
   coir__bias_lock(w, &d->q.lock);
   word_change(d, COIR__FD_USER - 1, bits, 0);
+  d->generation++;
   d->is_watched = false; /* what is watched under this number may be a file that is long gone */
   d->kept = 0;
   struct coir__clause *woken = claim_all(d, BOTH, false);
   coir__bias_unlock(w, &d->q.lock);
   coir__wake_all(w, woken);
+}
+
+/* Who waits is left alone: it may not look again, since the number may stand for another file by then. The direction
+ * stays dry (I1). */
+void coir__fd_disown(struct coir__fd *d) {
+  struct coir__worker *w = coir__carried();
+  coir__bias_lock(w, &d->q.lock);
+  word_change(d, COIR__FD_ADOPTED | COIR__FD_TCP | COIR__FD_PIPE | COIR__FD_FILE | COIR__FD_KEPT, 0, 0);
+  d->kept = 0; /* the reader that would get it might be one of the next file's */
+  bool has_waiters = has_checked_waiters(d);
+  coir__bias_unlock(w, &d->q.lock);
+  if (has_waiters) check_want();
 }
 
 struct coir__retired coir__fd_retire(struct coir__fd *d, int fd) {
@@ -413,13 +564,21 @@ void coir__poll_forget(struct coir__poller *p) {
   uint32_t top = atm_load_sc(&fd_top);
   for (uint32_t fd = 0; fd < top; fd++) {
     struct coir__fd *d = &coir__fds[fd];
+    struct coir__clause *woken = NULL;
+    coir__bias_lock(w, &d->q.lock);
+    bool is_named = d->poller == p;
+    coir__bias_unlock(w, &d->q.lock);
+    if (!is_named) continue;
+    check_fd(d, (int)fd); /* afterwards nobody could tell */
     coir__bias_lock(w, &d->q.lock);
     if (d->poller == p) {
       d->poller = NULL;
       d->rt = NULL;
       d->is_watched = false;
+      woken = claim_all(d, BOTH, false); /* of other runtimes: they choose another one (I5) */
     }
     coir__bias_unlock(w, &d->q.lock);
+    coir__wake_all(w, woken);
   }
 }
 
@@ -427,6 +586,9 @@ void coir__poll_fork_child(void) {
   static const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
   setup = fresh; /* whoever held it, or a record's lock, is not in this process */
   service = NULL;
+  atm_store_rlx(&check_state, CHECK_OFF);
+  check_next = 0;
+  check_found = false;
   coir__poller_fork_child();
   uint32_t top = atm_load_sc(&fd_top);
   for (uint32_t fd = 0; fd < top; fd++) {
@@ -437,6 +599,7 @@ void coir__poll_fork_child(void) {
     d->rt = NULL;
     d->is_watched = false;
     d->kept = 0;
+    atm_store_rlx(&d->file, 0);
     atm_store_rlx(&d->word, life);
   }
 }

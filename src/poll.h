@@ -63,8 +63,9 @@ void coir__poll_fork_child(void);
  *    5  6   a socket, a file. Not adopted, the former is a guess and the latter is never set
  *    7      an error is kept for the next reader
  *    8      its life is over, and close(2) has not returned yet
- *    9..21  how many threads are inside a system call on this number right now
- *   22..43  counts events
+ *    9      adopted, and a pipe
+ *   10..22  how many threads are inside a system call on this number right now
+ *   23..43  counts events
  *   44..63  counts lives: differs when the number was closed and may stand for something else */
 #define COIR__FD_DRY UINT64_C(3)
 #define COIR__FD_HUP UINT64_C(4)
@@ -74,10 +75,11 @@ void coir__poll_fork_child(void);
 #define COIR__FD_FILE UINT64_C(64)
 #define COIR__FD_KEPT UINT64_C(128)
 #define COIR__FD_CLOSING UINT64_C(256)
-#define COIR__FD_USER UINT64_C(512)
-#define COIR__FD_USERS (UINT64_C(0x1fff) << 9)
-#define COIR__FD_EVENT (UINT64_C(1) << 22)
-#define COIR__FD_EVENTS (UINT64_C(0x3fffff) << 22)
+#define COIR__FD_PIPE UINT64_C(512)
+#define COIR__FD_USER UINT64_C(1024)
+#define COIR__FD_USERS (UINT64_C(0x1fff) << 10)
+#define COIR__FD_EVENT (UINT64_C(1) << 23)
+#define COIR__FD_EVENTS (UINT64_C(0x1fffff) << 23)
 #define COIR__FD_LIFE (~UINT64_C(0) << 44)
 #define COIR__FD_LIFE_ONE (UINT64_C(1) << 44)
 
@@ -90,6 +92,7 @@ struct coir__fd {
   uint32_t generation;                         /* (l) q.lock: upper half of the tag that counts */
   int kept;                                    /* (l) q.lock: the error that COIR__FD_KEPT announces */
   uint32_t is_watched;                         /* (l) q.lock: poller does watch it */
+  _Atomic(uint32_t) file;                      /* (a) written under q.lock: coir__sys_socket_id of what is watched; 0 */
 };
 
 extern struct coir__fd *coir__fds;       /* (c) once coir__fd_count is set */
@@ -148,11 +151,13 @@ int coir__fd_hold(struct coir__worker *w, struct coir__fd *d, uint64_t life, uin
 void coir__fd_link(struct coir__worker *w, struct coir__fd *d, struct coir__wait *wait, struct coir__fd_clause *fc,
                    uint32_t events);
 
-/* Begins a new life: who still waits for the former one gets -EBADF. `bits`: COIR__FD_ADOPTED, _TCP, _SOCKET, _FILE. */
+/* Begins a new life: who still waits for the former one gets -EBADF. `bits`: COIR__FD_ADOPTED, _TCP, _SOCKET, _PIPE,
+ * _FILE. */
 void coir__fd_renew(struct coir__fd *d, uint64_t bits);
 
-/* Adopts it in the midst of its life. */
-void coir__fd_adopt(struct coir__fd *d, uint64_t bits);
+/* Adopts it in the midst of its life; and takes that back. */
+void coir__fd_adopt(struct coir__fd *d, int fd, uint64_t bits);
+void coir__fd_disown(struct coir__fd *d);
 
 /* Ends a life: on return nobody is inside a system call on the number, and none will be until coir__fd_retired, which
  * is called when it is closed, and tells those who waited. */

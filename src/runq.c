@@ -19,13 +19,17 @@
  * that neither waits for the other. When the last thief has left, the owner is back to plain pops. A thief that finds
  * the owner inside for too long (it was preempted there) gives up.
  *
+ * The oldest stays. A thief takes what stands behind it (runq.h: the gap), so that the owner goes on with what it was
+ * about to run, and what was spawned first starts first. Only a fiber that is alone may be taken (idle.c says when).
+ *
  * Rejected: a compare-and-swap per pop (Go, Tokio: 5 ns each); taking batches by one compare-and-swap (what was taken
  * is out of thieves' reach, stuck behind a fiber that computes); a lock that makes the owner wait for a preempted
  * thief.
  *
  * I1: a fiber is in at most one slot of all queues between head and tail (top and bottom).
  * I2: only the owner writes tail, bottom and slots; slots in [head, tail) do not change.
- * I3: head and top only grow. They are 64 bits wide, so they do not wrap, and a stale compare-and-swap fails.
+ * I3: head and top only grow, modulo 2^64, so a stale compare-and-swap fails. The gap of head is 0 unless the oldest
+ *     is there.
  * I4: with q.thieves == 0 seen by the owner after busy = 1, no thief changes head or next until busy = 0.
  * Bounds: RING_MAX fibers per ring, beyond that they go to the runtime's lane; STEAL_MAX fibers per steal. */
 #include <string.h>
@@ -75,14 +79,14 @@ void coir__runq_fini(struct coir__worker *w) {
   ring_free(w->rt, atm_load_rlx(&w->q.deque));
 }
 
-/* Doubles the storage of [from, to). Returns the new one, or NULL when it is as large as it gets or memory is short. */
-static struct coir__ring *ring_grow(struct coir__worker *w, _Atomic(struct coir__ring *) *where, uint64_t from,
-                                    uint64_t to) {
+/* Doubles the storage, which is full; `from` is the oldest. Returns the new one, or NULL when it is as large as it
+ * gets or memory is short. */
+static struct coir__ring *ring_grow(struct coir__worker *w, _Atomic(struct coir__ring *) *where, uint64_t from) {
   struct coir__ring *r = atm_load_rlx(where);
   if (r->mask + 1 >= RING_MAX) return NULL;
   struct coir__ring *bigger = ring_new(w->rt, (r->mask + 1) * 2, r);
   if (!bigger) return NULL;
-  for (uint64_t i = from; i < to; i++) coir__ring_set(bigger, i, coir__ring_get(r, i));
+  for (uint64_t i = 0; i <= r->mask; i++) coir__ring_set(bigger, from + i, coir__ring_get(r, from + i));
   /* Release: the copies before the pointer. Pairs with the acquire of a thief. */
   atm_store_rel(where, bigger);
   return bigger;
@@ -92,13 +96,14 @@ static struct coir__ring *ring_grow(struct coir__worker *w, _Atomic(struct coir_
 void coir__runq_push_full(struct coir__worker *w, struct coir_fiber *f) {
   struct coir__runq *q = &w->q;
   uint64_t tail = atm_load_rlx(&q->tail);
-  struct coir__ring *r = ring_grow(w, &q->ring, atm_load_acq(&q->head), tail);
+  uint64_t head = atm_load_acq(&q->head);
+  struct coir__ring *r = ring_grow(w, &q->ring, head >> COIR__RING_SHIFT);
   if (!r) {
     coir__lane_put(w->rt, f);
     return;
   }
-  coir__ring_set(r, tail, f);
-  atm_store_rel(&q->tail, tail + 1); /* as in coir__runq_push */
+  coir__ring_set(r, tail >> COIR__RING_SHIFT, f);
+  atm_store_rel(&q->tail, tail + COIR__RING_ONE); /* as in coir__runq_push */
 }
 
 /* The slot is taken, and a thief may be at it: exchange. */
@@ -113,7 +118,7 @@ void coir__runq_push_lifo(struct coir__worker *w, struct coir_fiber *f) {
   uint64_t top = atm_load_acq(&q->top);
   struct coir__ring *r = atm_load_rlx(&q->deque);
   if (COIR_UNLIKELY(bottom - top > r->mask)) {
-    r = ring_grow(w, &q->deque, top, bottom);
+    r = ring_grow(w, &q->deque, top);
     if (!r) {
       coir__lane_put(w->rt, f);
       return;
@@ -162,8 +167,8 @@ struct coir_fiber *coir__runq_pop_shared(struct coir__worker *w) {
   }
   uint64_t head = atm_load_acq(&q->head);
   while (head != atm_load_rlx(&q->tail)) {
-    f = coir__ring_get(atm_load_rlx(&q->ring), head);
-    if (!atm_cas_ar(&q->head, &head, head + 1)) continue;
+    f = coir__ring_get(atm_load_rlx(&q->ring), head >> COIR__RING_SHIFT);
+    if (!atm_cas_ar(&q->head, &head, coir__head_next(head))) continue;
     q->next_runs = 0;
     return f;
   }
@@ -185,9 +190,15 @@ struct coir_fiber *coir__runq_pop_extra(struct coir__worker *w) {
   return f;
 }
 
+/* How many stand between head and tail. Not atomic, so it may be less than nothing. */
+static int64_t ring_length(uint64_t head, uint64_t tail) {
+  uint64_t gap = head & COIR__RING_GAP;
+  return ((int64_t)(tail - (head - gap)) >> COIR__RING_SHIFT) - (int64_t)gap;
+}
+
 uint64_t coir__runq_length(const struct coir__worker *w) {
   const struct coir__runq *q = &w->q;
-  int64_t ring = (int64_t)(atm_load_rlx(&q->tail) - atm_load_rlx(&q->head));
+  int64_t ring = ring_length(atm_load_rlx(&q->head), atm_load_rlx(&q->tail));
   int64_t deque = (int64_t)(atm_load_rlx(&q->bottom) - atm_load_rlx(&q->top));
   return (uint64_t)(ring > 0 ? ring : 0) + (uint64_t)(deque > 0 ? deque : 0);
 }
@@ -217,28 +228,37 @@ static bool thief_enter(struct coir_runtime *rt, struct coir__runq *q) {
 
 static void thief_leave(struct coir__runq *q) { atm_sub_rel(&q->thieves, 1); }
 
-/* Takes the older half of the ring, or a single fiber if `lone`, while inside. Appends all but the first to the thief's
- * ring. */
+/* How many to take out of `length`, the oldest not among them, for a thief with `room` in its ring. */
+static uint64_t share(int64_t length, uint64_t gap, uint64_t room) {
+  uint64_t n = length < 2 ? 0 : (uint64_t)length / 2;
+  if (n > STEAL_MAX) n = STEAL_MAX;
+  if (n > room + 1) n = room + 1;
+  return n > COIR__RING_GAP - gap ? COIR__RING_GAP - gap : n;
+}
+
+/* Takes the older half of what stands behind the oldest in the ring, while inside. Appends all but the first to the
+ * thief's ring. If `lone`, takes the oldest where there is nothing else. */
 static struct coir_fiber *take_half(struct coir__worker *thief, struct coir__runq *q, bool lone) {
   struct coir__runq *mine = &thief->q;
-  /* Acquire: as in coir__runq_try_push. */
-  uint64_t room = atm_load_rlx(&mine->ring)->mask + 1 - (atm_load_rlx(&mine->tail) - atm_load_acq(&mine->head));
+  struct coir__ring *ring = atm_load_rlx(&mine->ring);
+  uint64_t tail = atm_load_rlx(&mine->tail), end = tail >> COIR__RING_SHIFT;
+  /* Acquire: as in coir__runq_try_push. The gap lies within. */
+  uint64_t room = ring->mask + 1 - ((tail - (atm_load_acq(&mine->head) & ~COIR__RING_GAP)) >> COIR__RING_SHIFT);
   for (;;) {
-    uint64_t head = atm_load_acq(&q->head);
-    int64_t n = (int64_t)(atm_load_acq(&q->tail) - head);
-    if (n < (lone ? 1 : 2)) return NULL;
-    n = (n + 1) / 2;
-    if (n > STEAL_MAX) n = STEAL_MAX;
-    if ((uint64_t)n > room + 1) n = (int64_t)room + 1;
+    uint64_t head = atm_load_acq(&q->head), gap = head & COIR__RING_GAP;
+    int64_t length = ring_length(head, atm_load_acq(&q->tail));
+    uint64_t n = share(length, gap, room), from = (head >> COIR__RING_SHIFT) + 1 + gap, next = head + n;
+    if (n == 0) {
+      if (!lone || length != 1) return NULL;
+      n = 1, from = head >> COIR__RING_SHIFT, next = coir__head_next(head);
+    }
     /* Acquire, after tail: at least as new as the ring into which the slots below that tail were written. */
-    struct coir__ring *theirs = atm_load_acq(&q->ring), *ring = atm_load_rlx(&mine->ring);
-    struct coir_fiber *first = coir__ring_get(theirs, head);
-    uint64_t tail = atm_load_rlx(&mine->tail);
-    for (int64_t i = 1; i < n; i++)
-      coir__ring_set(ring, tail + (uint64_t)i - 1, coir__ring_get(theirs, head + (uint64_t)i));
-    if (!atm_cas_ar(&q->head, &head, head + (uint64_t)n)) continue;
-    atm_store_rel(&mine->tail, tail + (uint64_t)n - 1);
-    atm_bump(&thief->counts.steals, (uint64_t)n);
+    struct coir__ring *theirs = atm_load_acq(&q->ring);
+    struct coir_fiber *first = coir__ring_get(theirs, from);
+    for (uint64_t i = 1; i < n; i++) coir__ring_set(ring, end + i - 1, coir__ring_get(theirs, from + i));
+    if (!atm_cas_ar(&q->head, &head, next)) continue;
+    atm_store_rel(&mine->tail, tail + ((n - 1) << COIR__RING_SHIFT));
+    atm_bump(&thief->counts.steals, n);
     return first;
   }
 }
@@ -250,7 +270,7 @@ struct coir_fiber *coir__runq_steal(struct coir__worker *thief, struct coir__wor
     atm_bump(&thief->counts.steals, 1);
     return f;
   }
-  if (atm_load_rlx(&q->tail) - atm_load_rlx(&q->head) < 2 && !lone) return NULL;
+  if (ring_length(atm_load_rlx(&q->head), atm_load_rlx(&q->tail)) < 2 && !lone) return NULL;
   if (!thief_enter(thief->rt, q)) return NULL;
   f = take_half(thief, q, lone);
   if (!f && lone && atm_load_rlx(&q->next)) {
@@ -316,4 +336,15 @@ struct coir_fiber *coir__lane_get(struct coir__worker *w, int index) {
   atm_add_rlx(&w->rt->injected_taken, more + 1);
   for (struct coir_fiber *f; (f = coir__list_pop(&batch));) coir__runq_push(w, f);
   return first;
+}
+
+void coir__lane_to_ring(struct coir__worker *w) {
+  struct coir__lane *lane = &w->rt->lanes[1];
+  coir__lock(&lane->lock);
+  struct coir__list all = lane->list;
+  lane->list = (struct coir__list){0};
+  atm_store_rlx(&lane->count, 0);
+  coir__unlock(&lane->lock);
+  atm_add_rlx(&w->rt->injected_taken, all.count);
+  for (struct coir_fiber *f; (f = coir__list_pop(&all));) coir__runq_push(w, f); /* what is too much goes back */
 }

@@ -15,6 +15,19 @@ void coir__runq_push_full(struct coir__worker *w, struct coir_fiber *f);
 struct coir_fiber *coir__runq_pop_shared(struct coir__worker *w); /* while a thief is inside: by compare-and-swap */
 struct coir_fiber *coir__runq_pop_extra(struct coir__worker *w);  /* with the deque and the bound list in turn */
 
+/* Head and tail of the ring count in units of RING_ONE. The lower bits of head are the gap: how many fibers right
+ * behind the oldest thieves have taken. They leave the oldest, which the owner is about to run; with it the gap goes.
+ */
+#define COIR__RING_SHIFT 12
+#define COIR__RING_ONE (UINT64_C(1) << COIR__RING_SHIFT)
+#define COIR__RING_GAP (COIR__RING_ONE - 1)
+
+/* The head after the oldest is gone. */
+static inline uint64_t coir__head_next(uint64_t head) {
+  uint64_t gap = head & COIR__RING_GAP;
+  return COIR_LIKELY(!gap) ? head + COIR__RING_ONE : head - gap + (gap << COIR__RING_SHIFT) + COIR__RING_ONE;
+}
+
 /* Relaxed: index and slot are ordered by tail (bottom), and a thief's value counts only if its compare-and-swap
  * succeeds. */
 static inline struct coir_fiber *coir__ring_get(struct coir__ring *r, uint64_t i) {
@@ -30,11 +43,12 @@ static inline bool coir__runq_try_push(struct coir__worker *w, struct coir_fiber
   struct coir__runq *q = &w->q;
   uint64_t tail = atm_load_rlx(&q->tail);
   struct coir__ring *r = atm_load_rlx(&q->ring);
-  /* Acquire: the slot that is written was last read by a thief whose compare-and-swap this head includes. */
-  if (COIR_UNLIKELY(tail - atm_load_acq(&q->head) > r->mask)) return false;
-  coir__ring_set(r, tail, f);
+  /* Acquire: the slot that is written was last read by a thief whose compare-and-swap this head includes. Slots of the
+   * gap count as taken. */
+  if (COIR_UNLIKELY(tail - atm_load_acq(&q->head) > r->mask << COIR__RING_SHIFT)) return false;
+  coir__ring_set(r, tail >> COIR__RING_SHIFT, f);
   /* Release: the fiber and its slot before the index. Pairs with the acquire of tail in take_half. */
-  atm_store_rel(&q->tail, tail + 1);
+  atm_store_rel(&q->tail, tail + COIR__RING_ONE);
   return true;
 }
 
@@ -59,9 +73,9 @@ static inline void coir__runq_push_next(struct coir__worker *w, struct coir_fibe
 /* Fetches what will be dispatched a few steps from now: fibers that were queued long ago are not in the cache. The
  * slot may be past the tail and hold anything that was a fiber once: fetching is harmless. */
 static inline void coir__ring_fetch_ahead(struct coir__ring *r, uint64_t head) {
-  struct coir_fiber *soon = coir__ring_get(r, head + COIR__AHEAD);
+  struct coir_fiber *soon = coir__ring_get(r, (head >> COIR__RING_SHIFT) + COIR__AHEAD);
   __builtin_prefetch(soon, 1);
-  __builtin_prefetch((char *)soon + COIR__LINE, 1);
+  __builtin_prefetch((void *)((uintptr_t)soon + COIR__LINE), 1); /* as a number: it may be NULL */
 }
 
 /* ---- The plain pop, in three steps, for the fast path of coir_yield -------------------------------------------- */
@@ -78,8 +92,8 @@ static inline struct coir_fiber *coir__runq_oldest(struct coir__worker *w) {
   /* Acquire: a thief that has left has left head as it is now. Pairs with its release of q.thieves. */
   if (COIR_UNLIKELY(atm_load_acq(&q->thieves) != 0 || atm_load_rlx(&q->next))) return NULL;
   uint64_t head = atm_load_rlx(&q->head);
-  if (COIR_UNLIKELY(head == atm_load_rlx(&q->tail))) return NULL;
-  return coir__ring_get(atm_load_rlx(&q->ring), head);
+  if (COIR_UNLIKELY(head == atm_load_rlx(&q->tail))) return NULL; /* a gap has an oldest before it */
+  return coir__ring_get(atm_load_rlx(&q->ring), head >> COIR__RING_SHIFT);
 }
 
 static inline void coir__runq_leave(struct coir__worker *w) {
@@ -87,7 +101,7 @@ static inline void coir__runq_leave(struct coir__worker *w) {
 }
 
 static inline void coir__runq_take_oldest(struct coir__worker *w) {
-  atm_store_rlx(&w->q.head, atm_load_rlx(&w->q.head) + 1);
+  atm_store_rlx(&w->q.head, coir__head_next(atm_load_rlx(&w->q.head)));
   coir__runq_leave(w);
 }
 
@@ -112,9 +126,9 @@ static inline struct coir_fiber *coir__runq_pop_fifo(struct coir__worker *w) {
   uint64_t head = atm_load_rlx(&q->head);
   if (head != atm_load_rlx(&q->tail)) {
     struct coir__ring *r = atm_load_rlx(&q->ring);
-    f = coir__ring_get(r, head);
+    f = coir__ring_get(r, head >> COIR__RING_SHIFT);
     coir__ring_fetch_ahead(r, head);
-    atm_store_rlx(&q->head, head + 1);
+    atm_store_rlx(&q->head, coir__head_next(head));
     q->next_runs = 0;
   } else if (f) {
     atm_store_rlx(&q->next, NULL);

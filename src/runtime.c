@@ -104,6 +104,7 @@ static void release(struct coir_runtime *rt) {
   coir__depot_destroy(rt);
   coir__free(rt, rt->workers, (size_t)rt->worker_count * sizeof *rt->workers);
   coir__free(rt, rt->pollers, (size_t)pollers * sizeof *rt->pollers);
+  coir__free(rt, rt->posts, (size_t)pollers * sizeof *rt->posts);
   pthread_mutex_destroy(&rt->control);
   pthread_cond_destroy(&rt->ended);
   struct coir_config c = rt->config; /* the hook outlives what it gave */
@@ -123,12 +124,14 @@ static int make_parts(struct coir_runtime *rt) {
   int pollers = rt->poller_count ? rt->poller_count : rt->worker_count;
   rt->workers = coir__alloc(rt, (size_t)rt->worker_count * sizeof *rt->workers);
   rt->pollers = coir__alloc(rt, (size_t)pollers * sizeof *rt->pollers);
-  if (!rt->workers || !rt->pollers) return -ENOMEM;
+  rt->posts = coir__alloc(rt, (size_t)pollers * sizeof *rt->posts);
+  if (!rt->workers || !rt->pollers || !rt->posts) return -ENOMEM;
   int rc = coir__depot_create(rt);
   for (int i = 0; i < pollers && !rc; i++) rc = coir__poller_create(&rt->pollers[i], rt);
   for (int i = 0; i < rt->worker_count && !rc; i++) rc = coir__worker_create(rt, i);
-  for (int i = 0; i < rt->worker_count && !rc; i++)
-    rt->workers[i]->poller = rt->pollers[rt->config.poll_partition ? i % pollers : rt->poller_count ? 0 : i];
+  for (int i = 0; i < rt->worker_count && !rc; i++) rt->workers[i]->poller = rt->pollers[i % pollers];
+  for (int i = 0; i < pollers && !rc; i++)
+    rt->posts[i] = (struct coir__post){.poller = rt->pollers[i], .rt = rt, .index = i};
   return rc;
 }
 
@@ -150,6 +153,7 @@ int coir_runtime_create(struct coir_runtime **out, const struct coir_config *con
   pthread_condattr_destroy(&monotonic);
   rt->worker_count = c.workers;
   rt->poller_count = c.pollers;
+  rt->is_partitioned = c.poll_partition;
   atm_store_rlx(&rt->fence_ns, 1000); /* a guess, until there are measurements */
   rt->stack_class = coir__stack_class(c.stack_bytes);
   rt->fiber_bits = (struct coir__fiber_bits){.flags = c.migrate ? COIR__FIBER_MIGRATE : 0, .worker = -1};
@@ -246,38 +250,26 @@ static void *worker_thread(void *worker) {
 }
 
 static void *poller_thread(void *arg) {
-  struct coir__poller_thread *t = arg;
-  struct coir_runtime *rt = t->rt;
-  wait_for_go(rt);
-  while (atm_load_acq(&rt->phase) != COIR__PHASE_HALT) {
-    int events = coir__poller_wait(t->poller, COIR_NEVER);
-    atm_add_rlx(&rt->polls, 1);
-    if (events > 0) atm_add_rlx(&rt->io_events, (uint64_t)events);
-  }
+  struct coir__post *post = arg;
+  wait_for_go(post->rt);
+  coir__idle_mind(post);
   return NULL;
 }
 
 static void join_threads(struct coir_runtime *rt, int first, int workers, int pollers) {
   for (int i = first; i < workers; i++) pthread_join(rt->workers[i]->pthread, NULL);
-  for (int i = 0; i < pollers; i++) pthread_join(rt->poller_threads[i].pthread, NULL);
-  coir__free(rt, rt->poller_threads, (size_t)rt->poller_count * sizeof *rt->poller_threads);
-  rt->poller_threads = NULL;
+  for (int i = 0; i < pollers; i++) pthread_join(rt->posts[i].pthread, NULL);
 }
 
 static int start_poller(struct coir_runtime *rt, int i) {
-  struct coir__poller_thread *t = &rt->poller_threads[i];
-  t->rt = rt;
-  t->poller = rt->pollers[i];
-  return coir__os_thread_start(&t->pthread, "coir-poller", poller_thread, t);
+  struct coir__post *post = &rt->posts[i];
+  atm_store_rlx(&post->bell, COIR__BELL_NAPS);
+  return coir__os_thread_start(&post->pthread, "coir-poller", poller_thread, post);
 }
 
 /* Starts the threads of workers `first`.. and of the pollers; they wait for the phase. On error none is left. */
 static int start_threads(struct coir_runtime *rt, int first) {
   int rc = 0, workers = first, pollers = 0;
-  if (rt->poller_count) {
-    rt->poller_threads = coir__alloc(rt, (size_t)rt->poller_count * sizeof *rt->poller_threads);
-    if (!rt->poller_threads) return -ENOMEM;
-  }
   set_phase(rt, COIR__PHASE_STARTING);
   while (pollers < rt->poller_count && (rc = start_poller(rt, pollers)) == 0) pollers++;
   while (!rc && workers < rt->worker_count) {
@@ -287,6 +279,7 @@ static int start_threads(struct coir_runtime *rt, int first) {
   }
   if (!rc) return 0;
   set_phase(rt, COIR__PHASE_HALT);
+  for (int i = 0; i < pollers; i++) coir__idle_dismiss(&rt->posts[i]);
   join_threads(rt, first, workers, pollers);
   set_phase(rt, COIR__PHASE_OFF);
   return rc;
@@ -310,8 +303,10 @@ static int run_begin(struct coir_runtime *rt, struct first *first, struct coir_f
   int rc = start_threads(rt, 1);
   if (rc) return rc;
   if (first->fn) rc = coir_runtime_spawn(rt, run_first, first, &(struct coir_attr){.worker = COIR_WORKER(0)}, handle);
+  coir__lane_to_ring(rt->workers[0]); /* what was spawned before starts in its order, as far as nobody steals it */
   set_phase(rt, rc ? COIR__PHASE_HALT : COIR__PHASE_RUN);
   if (!rc) return 0;
+  for (int i = 0; i < rt->poller_count; i++) coir__idle_dismiss(&rt->posts[i]);
   join_threads(rt, 1, rt->worker_count, rt->poller_count);
   set_phase(rt, COIR__PHASE_OFF);
   return rc;
@@ -427,7 +422,7 @@ static int wait_for_last(struct coir_runtime *rt, int64_t deadline) {
   atm_store_sc(&rt->watched, 1);
   coir__idle_attention(rt); /* who is idle already adds up once more */
   struct timespec at = {.tv_sec = (time_t)(deadline / COIR_SEC(1)), .tv_nsec = (long)(deadline % COIR_SEC(1))};
-  while (!rc && coir__live(rt) != 0) {
+  while (!rc && !rt->halted && coir__live(rt) != 0) {
     if (deadline == COIR_NEVER) pthread_cond_wait(&rt->ended, &rt->control);
     else if (pthread_cond_timedwait(&rt->ended, &rt->control, &at)) rc = coir__live(rt) ? -ETIMEDOUT : 0;
   }
@@ -440,14 +435,29 @@ static int stop_threads(struct coir_runtime *rt, enum coir_stop how, int64_t dea
   for (;;) {
     int rc = how == COIR_STOP_ABANDON ? 0 : wait_for_last(rt, deadline);
     if (rc) return rc;
+    bool drops = how == COIR_STOP_ABANDON || rt->halted;
     pthread_mutex_unlock(&rt->control);
     coir__worker_halt(rt);
     join_threads(rt, 0, rt->worker_count, rt->poller_count);
-    if (how == COIR_STOP_ABANDON) coir__fibers_drop(rt);
+    if (drops) coir__fibers_drop(rt);
     pthread_mutex_lock(&rt->control);
-    if (!has_latecomers(rt) || how == COIR_STOP_ABANDON || start_threads(rt, 0) != 0) return 0;
+    if (!has_latecomers(rt) || drops || rt->halted || start_threads(rt, 0) != 0) return 0;
     set_phase(rt, COIR__PHASE_SERVE);
   }
+}
+
+int coir_runtime_halt(struct coir_runtime *runtime) {
+  if (!runtime) return -EINVAL;
+  if (atm_load_acq(&runtime->forked)) return -ENOTSUP;
+  pthread_mutex_lock(&runtime->control);
+  int rc = runtime->serving ? 0 : -EINVAL;
+  if (!rc) {
+    runtime->halted = true;
+    if (atm_load_acq(&runtime->phase) == COIR__PHASE_SERVE) coir__worker_halt(runtime);
+    pthread_cond_broadcast(&runtime->ended);
+  }
+  pthread_mutex_unlock(&runtime->control);
+  return rc;
 }
 
 int coir_runtime_stop(struct coir_runtime *runtime, enum coir_stop how, int64_t deadline) {
@@ -464,7 +474,7 @@ int coir_runtime_stop(struct coir_runtime *runtime, enum coir_stop how, int64_t 
   }
   if (!rc) {
     atm_store_rlx(&runtime->cancel_all, 0);
-    runtime->serving = false;
+    runtime->serving = runtime->halted = false;
   }
   pthread_mutex_unlock(&runtime->control);
   return rc;

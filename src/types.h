@@ -9,6 +9,9 @@
 
 #include "atomic.h"
 #include "coir.h"
+#if defined(COIR_TRACE)
+#include "coir_trace.h"
+#endif
 
 #define COIR__LINE 64 /* bytes of a cache line */
 #define COIR__WORKERS_MAX 64
@@ -16,6 +19,7 @@
 
 struct coir__worker;
 struct coir__thread;
+struct coir__post;
 struct coir__waiter;
 struct coir__stack;
 
@@ -216,6 +220,7 @@ struct coir__local {
 /* Bits of coir_fiber.b.more. */
 #define COIR__MORE_KIN 1u    /* (f) the fourth line counts */
 #define COIR__MORE_LOCALS 2u /* (f) locals is not NULL: so that an end need not touch the third line to know */
+#define COIR__MORE_VOID 4u   /* (c) entry is a void (*)(void *) */
 
 /* A fiber. Four cache lines; the first two are what spawning and switching touch.
  *
@@ -240,7 +245,10 @@ struct coir_fiber {
   } b;
   struct coir__stack *stack; /* (f) NULL before it first runs: the stack is bound then */
   int err;                   /* (f) errno while it is suspended */
-  uint32_t stack_class;      /* (c) size class of the stack to bind */
+  union {
+    uint32_t stack_class; /* (c) size class of the stack to bind; once it is bound: */
+    uint32_t ran_at;      /* (f) when it was dispatched last: its worker's look_tick */
+  };
 
   /* what its beginning and its end touch */
   _Atomic(coir_fn) entry;  /* (a) NULL in a free descriptor; set last when one is made */
@@ -285,6 +293,7 @@ struct coir__thread {
   const void *asan_low;        /* bounds of the thread's own stack, for AddressSanitizer */
   size_t asan_bytes;
   void *alt_stack; /* alternate signal stack, for overflow reports */
+  struct coir__post *post; /* (c) of the thread of a poller: the one that it looks after; else NULL */
   struct coir__thread *next_free;
 };
 
@@ -304,8 +313,8 @@ struct coir__runq {
   _Atomic(uint32_t) busy;             /* (a) the owner is inside a plain pop */
   uint32_t next_runs;                 /* (o) dispatches from the next slot in a row */
   _Atomic(struct coir_fiber *) next;  /* (a) just woken: runs next */
-  _Atomic(uint64_t) head;             /* (a) oldest in ring */
-  _Atomic(uint64_t) tail;             /* (a) written by the owner */
+  _Atomic(uint64_t) head;             /* (a) oldest in ring, in COIR__RING_ONE, and the gap behind it (runq.h) */
+  _Atomic(uint64_t) tail;             /* (a) written by the owner; in COIR__RING_ONE */
   _Atomic(struct coir__ring *) ring;  /* (a) written by the owner */
   _Atomic(uint64_t) bottom;           /* (a) deque: written by the owner */
   _Atomic(struct coir__ring *) deque; /* (a) written by the owner */
@@ -331,6 +340,8 @@ struct coir__lane {
 
 /* ---- Worker, runtime ------------------------------------------------------------------------------------------- */
 
+#define COIR__LOOK_SHIFT 16 /* 65 us: 32 bits of it last for 78 hours */
+
 /* What is left to do for the fiber that was switched away from, by whoever runs next on that worker. */
 enum coir__after { COIR__AFTER_NOTHING = 0, COIR__AFTER_YIELD, COIR__AFTER_PARK, COIR__AFTER_EXIT };
 
@@ -338,8 +349,8 @@ enum coir__after { COIR__AFTER_NOTHING = 0, COIR__AFTER_YIELD, COIR__AFTER_PARK,
 struct coir__counts {
   _Atomic(uint64_t) spawned, ended;
   _Atomic(uint64_t) suspended, resumed; /* generators: see coir__live */
-  _Atomic(uint64_t) switches, parks, wakes, steals_attempted, steals, rebalances_attempted, rebalanced,
-      sleeps, polls, io_events, timers_fired;
+  _Atomic(uint64_t) switches, parks, wakes, steals_attempted, steal_hits, steals, rebalances_attempted, rebalance_hits,
+      rebalanced, sleeps, polls, io_events, timers_fired;
 };
 
 /* Free stacks of one size. */
@@ -364,6 +375,7 @@ struct coir__worker {
   _Atomic(uint32_t) attention; /* (a) others ask for a look at the inbox, the lanes, or the phase */
   uint32_t extra;              /* (o) deque or bound list may hold something, or fences are real: no short cuts */
   uint32_t index;              /* (c) */
+  uint32_t look_tick;          /* (o) looked_at >> COIR__LOOK_SHIFT */
   struct coir_runtime *rt;     /* (c) */
   _Atomic(struct coir__bias *) *inside; /* (c) what the worker is inside of, of the locks that lean towards it */
   uint32_t bias;                        /* (c) what stands in their owner */
@@ -397,26 +409,41 @@ struct coir__worker {
   bool retired;                              /* (o) it was the watcher, and all is quiet since */
   uint64_t seen_total;                       /* (o) switches of all workers when the watcher looked last */
   bool is_watcher;                           /* (o) */
+  bool polling;                              /* (o) it delivers the events of a poller */
   bool stale;                                /* (o) the watcher slept: lone fibers may be taken now */
   uint64_t seen_switches[COIR__WORKERS_MAX]; /* (o) what the watcher saw of each worker last time */
+#if defined(COIR_TRACE)
+  struct coir_trace_hooks hooks; /* (o) as they were when it began */
+  struct coir_fiber *handed;     /* (o) whom the fiber that was left has picked to run next, or NULL */
+#endif
   void *memory;                              /* (c) the allocation that it lies in */
   pthread_t pthread;                         /* (s) */
 
   _Alignas(COIR__LINE) _Atomic(struct coir_fiber *) inbox; /* (a) what others send, newest first */
-  _Atomic(uint32_t) sleeping;                              /* (a) futex word where it has no poller of its own */
+  _Atomic(uint32_t) sleeping;       /* (a) with shared pollers: enum coir__sleeping, and futex word */
+  _Atomic(struct coir__post *) seat; /* (a) in whose poller it sleeps; written by the owner before sleeping */
 
-  struct coir__poller *poller; /* (c) its own, or that of its partition */
+  struct coir__poller *poller; /* (c) its own; shared: what its fibers' descriptors are watched by, in a partition */
   struct coir__timers timers;
 };
 
+/* Where a worker sleeps. ROUSED: it is awake, or is to wake. */
+enum coir__sleeping { COIR__SLEEPING_NOT = 0, COIR__SLEEPING_FUTEX, COIR__SLEEPING_SEAT, COIR__SLEEPING_ROUSED };
+
 enum coir__phase { COIR__PHASE_OFF = 0, COIR__PHASE_STARTING, COIR__PHASE_RUN, COIR__PHASE_SERVE, COIR__PHASE_HALT };
 
-/* A thread that does nothing but wait in a poller. */
-struct coir__poller_thread {
-  pthread_t pthread;
-  struct coir_runtime *rt;
-  struct coir__poller *poller;
+/* With coir_config.pollers: a poller that workers share, and the thread that stands in for them (idle.c). */
+struct coir__post {
+  _Atomic(uint32_t) is_taken; /* (a) somebody sleeps in the poller, or is about to */
+  _Atomic(uint32_t) bell;     /* (a) enum coir__bell: what the thread naps on */
+  _Atomic(int64_t) looked_at; /* (a) when somebody last looked at the poller */
+  struct coir__poller *poller; /* (c) */
+  struct coir_runtime *rt;     /* (c) */
+  int index;                   /* (c) */
+  pthread_t pthread;           /* (s) */
+  char apart[COIR__LINE];      /* from the next one */
 };
+enum coir__bell { COIR__BELL_NAPS = 0, COIR__BELL_RESTS, COIR__BELL_HALT };
 
 /* Free descriptors, as an array: looking ahead in it touches none of them. 1 KiB. */
 #define COIR__MAGAZINE_MAX 126
@@ -445,7 +472,8 @@ struct coir_runtime {
   int stack_class;                    /* (c) of config.stack_bytes */
   struct coir__fiber_bits fiber_bits; /* (c) what every fiber starts with */
   int worker_count;                   /* (c) */
-  int poller_count;                   /* (c) dedicated poller threads; 0: one poller per worker */
+  int poller_count;                   /* (c) pollers that workers share; 0: one poller per worker */
+  bool is_partitioned;                /* (c) of those: worker w has w % poller_count */
   struct coir__worker **workers;      /* (c) */
   struct coir__poller **pollers;      /* (c) */
 
@@ -482,11 +510,12 @@ struct coir_runtime {
   pthread_cond_t ended;                       /* with control: somebody waits in coir_runtime_stop for the last fiber */
   bool stopping;                              /* (l) control */
   bool serving;                               /* (l) control: coir_runtime_start started it */
+  bool halted;                                /* (l) control: coir_runtime_halt was called since */
   struct coir__lock deadlock_lock;            /* held by the one worker that looks */
   bool deadlocked;                            /* (l) deadlock_lock: its fibers have been cancelled */
   uint64_t deadlock_sum;                      /* (l) deadlock_lock: tells the last one that was dealt with */
   _Atomic(uint32_t) watched;                  /* (a) coir_runtime_stop wants to know when no fiber is left */
-  struct coir__poller_thread *poller_threads; /* (s) */
+  struct coir__post *posts;                   /* (c) poller_count of them */
   struct coir_runtime *next;                  /* (l) runtimes_lock: all of them, for fork */
 };
 

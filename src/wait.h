@@ -30,13 +30,14 @@ static inline void coir__wait_open(struct coir__worker *w, struct coir__wait *wa
 }
 
 /* coir__wake_on, for who has claimed a clause of the wait `open`, whose number it carries. The usual case: a fiber of
- * the caller's worker is parked, and nothing is in the next slot. */
+ * the caller's runtime is parked that may go on here, and nothing is in the next slot. */
 static inline void coir__wake_quick(struct coir__worker *w, struct coir__waiter *waiter, uint64_t open) {
   struct coir_fiber *f = coir__waiter_fiber(waiter);
   /* Acquire: it has left its stack. Pairs with the release in coir__wait_commit. A thread is never parked. */
   bool is_parked = atm_load_acq(&waiter->parked) == (open & ~COIR__CODE_MASK);
   if (COIR_LIKELY(is_parked && w && w->rt == f->rt && w->current && !(f->b.flags & COIR__FIBER_SPECIAL) &&
-                  !atm_load_rlx(&w->q.next) && !atm_load_rlx(&w->rt->tuned.affinity))) {
+                  !atm_load_rlx(&w->q.next) &&
+                  (f->b.worker == (int16_t)w->index || !atm_load_rlx(&w->rt->tuned.affinity)))) {
     atm_bump(&w->counts.wakes, 1);
     atm_store_rel(&w->q.next, f); /* as coir__runq_push_next; not announced: see coir__ready */
     return;

@@ -38,10 +38,15 @@ void coir__worker_destroy(struct coir__worker *w) {
   coir__free(w->rt, w->memory, sizeof *w + COIR__LINE);
 }
 
+static inline void looked(struct coir__worker *w, int64_t now) {
+  w->looked_at = now;
+  w->look_tick = (uint32_t)(now >> COIR__LOOK_SHIFT);
+}
+
 /* Fibers that take long are looked after sooner: so many dispatches as fit LOOK_NS at the pace of the last round. */
 static void set_pace(struct coir__worker *w, int64_t now) {
   int64_t done = (int64_t)w->tick_limit - w->tick, took = now - w->looked_at;
-  w->looked_at = now;
+  looked(w, now);
   atm_bump(&w->counts.switches, (uint64_t)done - w->empty_yields);
   w->empty_yields = 0;
   if (done > 0) {
@@ -64,11 +69,17 @@ static void fire_timers(struct coir__worker *w, int64_t now) {
   } while (fired == WAKE_BATCH);
 }
 
-static void look_at_poller(struct coir__worker *w, int64_t now) {
+/* Which poller to look at: its own, that of its partition, or where those are open to all, one after the other. */
+static uint32_t poller_of(const struct coir__worker *w) {
+  const struct coir_runtime *rt = w->rt;
+  if (COIR_LIKELY(rt->poller_count == 0)) return w->index;
+  return (rt->is_partitioned ? w->index : w->rounds) % (uint32_t)rt->poller_count;
+}
+
+static void look_at_poller(struct coir__worker *w, uint32_t i, int64_t now) {
   w->polled_at = now;
-  int events = coir__poller_wait(w->poller, 0);
-  atm_bump(&w->counts.polls, 1);
-  if (events > 0) atm_bump(&w->counts.io_events, (uint64_t)events);
+  atm_store_rlx(&w->rt->posts[i].looked_at, now); /* relaxed: saves the thread of a shared poller a look */
+  coir__idle_poll(w, w->rt->pollers[i], 0);
 }
 
 /* High before own work before low; nobody starves: every 8th round passes over high, every other round (and every
@@ -94,12 +105,13 @@ static struct coir_fiber *look_around(struct coir__worker *w) {
   if (atm_load_rlx(&w->attention)) atm_xchg_sc(&w->attention, 0);
   coir__inbox_take(w);
   if (atm_load_rlx(&w->timers.next) <= now) fire_timers(w, now);
-  bool polls = w->rt->poller_count == 0 && coir__poller_is_used(w->poller);
-  if (polls && now - w->polled_at >= POLL_NS) look_at_poller(w, now);
+  uint32_t poller = poller_of(w);
+  bool polls = coir__poller_is_used(w->rt->pollers[poller]);
+  if (polls && now - w->polled_at >= POLL_NS) look_at_poller(w, poller, now);
   if (COIR_UNLIKELY(atm_load_rlx(&w->rt->tuned.rebalance))) coir__balance(w, now);
   struct coir_fiber *f = choose(w);
   if (!f && polls && w->polled_at != now) {
-    look_at_poller(w, now);
+    look_at_poller(w, poller, now);
     f = choose(w);
   }
   return f;
@@ -112,13 +124,17 @@ static void adopt_thread(struct coir__worker *w) {
   w->errno_location = t->errno_location;
   coir__overflow_arm_thread(t);
   coir__switch_prepare_thread(t);
+#if defined(COIR_TRACE)
+  coir__trace_begin(w);
+#endif
   t->worker = w;
 }
 
 void coir__worker_loop(struct coir__worker *w) {
   struct coir_runtime *rt = w->rt;
+  long slack = coir__os_timer_slack(1); /* deadlines are met as well as the clock allows, and not 50 us later */
   adopt_thread(w);
-  w->looked_at = coir__os_now();
+  looked(w, coir__os_now());
   while (atm_load_acq(&rt->phase) != COIR__PHASE_HALT) {
     struct coir_fiber *f = look_around(w);
     if (!f && coir__idle_search_begin(w)) f = coir__idle_steal(w);
@@ -128,6 +144,9 @@ void coir__worker_loop(struct coir__worker *w) {
     }
     coir__idle_end(w);
     coir__run_fiber(w, f);
+#if defined(COIR_TRACE)
+    while ((f = coir__trace_next(w)) != NULL) coir__run_fiber(w, f);
+#endif
   }
   coir__idle_quit(w);
   if (w->spare) coir__stack_give(w, w->spare);
@@ -136,10 +155,11 @@ void coir__worker_loop(struct coir__worker *w) {
   coir__overflow_disarm_thread(w->thread);
   w->thread->worker = NULL;
   w->thread = NULL;
+  coir__os_timer_slack(slack);
 }
 
 void coir__worker_halt(struct coir_runtime *rt) {
   atm_store_sc(&rt->phase, COIR__PHASE_HALT);
   coir__idle_attention(rt);
-  for (int i = 0; i < rt->poller_count; i++) coir__poller_wake(rt->pollers[i]);
+  for (int i = 0; i < rt->poller_count; i++) coir__idle_dismiss(&rt->posts[i]);
 }

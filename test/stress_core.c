@@ -159,8 +159,7 @@ static int lingers(void *arg) {
     else if (coir_sleep((int64_t)(rng_next(&rng) % 300000)) != 0 && rng_next(&rng) % 2) return 1;
     struct coir_fiber *f;
     if (rng_next(&rng) % 16 == 0 && coir_spawn(lingers, (void *)(uintptr_t)rng, NULL, &f) == 0) {
-      (void)coir_join(f, NULL, coir_after(COIR_US(100)));
-      coir_detach(f);
+      if (coir_join(f, NULL, coir_after(COIR_US(100))) != 0) coir_detach(f);
       return 0;
     }
   }

@@ -305,16 +305,21 @@ static void unwinding_ends_at_the_entry(void **state) {
 
 static void peeks_at_stopped_stacks(void **state) {
   (void)state;
-  void *pc = NULL, *fp = NULL;
+  struct coir__ctx_registers r = {0};
   coir__ctx_start(&home, top_of(0), order_entry, "a");
-  coir__ctx_peek(away[0], &pc, &fp);
   assert_true(is_inside(away[0], 0));
-  uintptr_t near = (uintptr_t)pc - (uintptr_t)order_entry + 65536; /* the switch is inlined somewhere around it */
+  uintptr_t sp = (uintptr_t)away[0], bytes = (uintptr_t)top_of(0) - sp;
+  assert_true(coir__ctx_peek(away[0], bytes, sp, &r));
+  uintptr_t near = r.pc - (uintptr_t)order_entry + 65536; /* the switch is inlined somewhere around it */
 #ifdef COIR_CONTEXT_UCONTEXT
   near = 0;
 #endif
   assert_true(near < 131072);
-  assert_non_null(pc);
+  assert_true(r.pc != 0);
+  assert_true(is_inside((void *)r.r[COIR__CTX_SP], 0));
+  r.pc = 1;
+  assert_false(coir__ctx_peek(away[0], 32, sp, &r)); /* cut short */
+  assert_int_equal(r.pc, 1);
 }
 
 /* Steps through switches one instruction at a time, and unwinds at each. */

@@ -23,6 +23,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -123,7 +124,8 @@ struct task {
   int fd;
   int64_t deadline;
   char buf[64];
-  ssize_t result;
+  _Atomic(ssize_t) result;
+  _Atomic(int) tid; /* of the plain thread that does it */
 };
 
 static int task_read(void *arg) {
@@ -136,8 +138,21 @@ static int task_read(void *arg) {
 static int task_write(void *arg) {
   struct task *t = arg;
   static const char block[4096];
-  while ((t->result = coir_write(t->fd, block, sizeof block, t->deadline)) > 0) {}
+  ssize_t n;
+  while ((n = coir_write(t->fd, block, sizeof block, t->deadline)) > 0) {}
+  t->result = n;
   return 0;
+}
+
+/* Until the fiber, of this runtime, waits. */
+static void until_waits(struct coir_fiber *f) {
+  struct coir_fiber_info info[64];
+  for (int64_t limit = LONG; coir_now() < limit; coir_sleep(COIR_MS(1))) {
+    size_t n = coir_runtime_list(coir_runtime_current(), info, 64);
+    for (size_t i = 0; i < n && i < 64; i++)
+      if (info[i].id == coir_fiber_id(f) && info[i].state == COIR_FIBER_WAITING) return;
+  }
+  CHECK(!"it waits");
 }
 
 static void let_them_wait(void) { CHECK_EQ(coir_sleep(COIR_MS(5)), 0); }
@@ -608,15 +623,21 @@ FIBER_TEST(numbers_are_reused) {
   return 0;
 }
 
+/* To ThreadSanitizer it is a race to close what another thread waits on, and to take its number again. It is one, and
+ * to be tested; so it is not to know. */
+static int plain_close(int fd) { return (int)syscall(SYS_close, fd); }
+static int plain_pair(int fds[2]) { return (int)syscall(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds); }
+static int plain_pipe(int fds[2]) { return (int)syscall(SYS_pipe2, fds, O_CLOEXEC); }
+
 /* A descriptor that was closed by close(2) under its reader, and whose number now is another one's. */
 FIBER_TEST(reuse_ends_a_stale_wait) {
   int fds[2], next[2];
-  make_pair(fds, false);
+  CHECK_EQ(plain_pair(fds), 0);
   struct task stale = {.fd = fds[0], .deadline = LONG}, t = {.fd = fds[0], .deadline = LONG};
   struct coir_fiber *f = start(task_read, &stale);
-  let_them_wait();
-  CHECK_EQ(close(fds[0]), 0);
-  make_pair(next, false);
+  until_waits(f);
+  CHECK_EQ(plain_close(fds[0]), 0);
+  CHECK_EQ(plain_pair(next), 0);
   CHECK_EQ(next[0], fds[0]);
   struct coir_fiber *g = start(task_read, &t);
   let_them_wait();
@@ -629,6 +650,415 @@ FIBER_TEST(reuse_ends_a_stale_wait) {
   CHECK_EQ(coir_close(fds[1]), 0);
   return 0;
 }
+
+/* ---- Closing by close(2) --------------------------------------------------------------------------------------- */
+
+#define PROMISED (COIR_SEC(3) * (SLOW > 1 ? 2 : 1))
+
+static int task_accept(void *arg) {
+  struct task *t = arg;
+  t->result = coir_accept(t->fd, NULL, NULL, t->deadline);
+  return 0;
+}
+
+static int task_poll(void *arg) {
+  struct task *t = arg;
+  t->result = coir_poll(t->fd, COIR_READABLE, t->deadline);
+  return 0;
+}
+
+static int task_select(void *arg) {
+  struct task *t = arg;
+  struct coir_arm arm = {.kind = COIR_ARM_FD, .fd = t->fd, .events = COIR_READABLE};
+  CHECK_EQ(coir_select(&arm, 1, t->deadline), 0);
+  t->result = arm.result;
+  return 0;
+}
+
+static void *thread_task_read(void *arg) {
+  ((struct task *)arg)->tid = gettid();
+  task_read(arg);
+  return NULL;
+}
+
+/* Until the thread sleeps, and goes on sleeping. */
+static void until_thread_waits(struct task *t) {
+  int sleeps = 0;
+  for (int64_t limit = LONG; sleeps < 5; coir_sleep(COIR_MS(2))) {
+    char path[64], state = 0;
+    CHECK(coir_now() < limit);
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", t->tid);
+    FILE *file = t->tid ? fopen(path, "r") : NULL;
+    if (file && fscanf(file, "%*d %*s %c", &state) != 1) state = 0;
+    if (file) fclose(file);
+    sleeps = state == 'S' ? sleeps + 1 : 0;
+  }
+}
+
+/* A listener that nobody has adopted. */
+static int foreign_listener(void) {
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  CHECK_EQ(bind(fd, &(struct sockaddr){.sa_family = AF_UNIX}, sizeof(sa_family_t)), 0);
+  CHECK_EQ(listen(fd, 8), 0);
+  return fd;
+}
+
+/* Everybody is told, but for who waits on what is adopted: that is not looked at. */
+FIBER_TEST(plain_close_ends_waits) {
+  enum { N = 7 };
+  const coir_fn fns[N] = {task_read, task_write, task_accept, task_poll, task_select, task_read, task_poll};
+  struct task t[N], on_thread, adopted;
+  struct coir_fiber *f[N], *stays;
+  int fds[6], pipes[2];
+  pthread_t thread;
+  CHECK_EQ(plain_pair(fds), 0);
+  CHECK_EQ(plain_pair(fds + 2), 0);
+  CHECK_EQ(plain_pair(fds + 4), 0);
+  CHECK_EQ(plain_pipe(pipes), 0);
+  int all[N] = {fds[0], fds[0], foreign_listener(), fds[2], pipes[0], eventfd(0, 0), fds[0]};
+  for (int i = 0; i < N; i++) {
+    t[i] = (struct task){.fd = all[i], .deadline = LONG};
+    f[i] = start(fns[i], &t[i]);
+  }
+  on_thread = (struct task){.fd = fds[4], .deadline = LONG};
+  CHECK_EQ(pthread_create(&thread, NULL, thread_task_read, &on_thread), 0);
+  adopted = (struct task){.fd = eventfd(0, 0), .deadline = LONG, .result = 1};
+  CHECK_EQ(coir_adopt(adopted.fd), 0);
+  stays = start(task_read, &adopted);
+  for (int i = 0; i < N; i++) until_waits(f[i]);
+  until_waits(stays);
+  until_thread_waits(&on_thread);
+
+  int64_t closed_at = coir_now();
+  CHECK(plain_close(fds[0]) == 0 && plain_close(all[2]) == 0 && plain_close(fds[2]) == 0 && plain_close(pipes[0]) == 0);
+  CHECK(plain_close(all[5]) == 0 && plain_close(fds[4]) == 0 && plain_close(adopted.fd) == 0);
+  for (int i = 0; i < N; i++) {
+    CHECK_EQ(finish(f[i]), 0);
+    CHECK_EQ(t[i].result, -EBADF);
+  }
+  CHECK_EQ(pthread_join(thread, NULL), 0);
+  CHECK_EQ(on_thread.result, -EBADF);
+  CHECK(coir_now() - closed_at < PROMISED);
+  CHECK_EQ(adopted.result, 1);
+  CHECK_EQ(coir_cancel(stays), 0);
+  CHECK_EQ(finish(stays), 0);
+  CHECK_EQ(coir_close(adopted.fd), -EBADF); /* its life ends */
+  CHECK(plain_close(fds[1]) == 0 && plain_close(fds[3]) == 0 && plain_close(fds[5]) == 0 && plain_close(pipes[1]) == 0);
+  return 0;
+}
+
+/* The number is another file's at once, for which somebody waits or nobody. The old waiter reads nothing of it. */
+FIBER_TEST(plain_close_and_reuse) {
+  enum { KINDS = 5 };
+  struct task stale[KINDS], t = {.deadline = LONG};
+  struct coir_fiber *f[KINDS], *g;
+  int fds[KINDS][2], next[KINDS][2], dups[KINDS];
+  for (int i = 0; i < KINDS; i++) {
+    CHECK_EQ(plain_pair(fds[i]), 0);
+    stale[i] = (struct task){.fd = fds[i][0], .deadline = LONG};
+    f[i] = start(task_read, &stale[i]);
+  }
+  for (int i = 0; i < KINDS; i++) until_waits(f[i]);
+  int64_t closed_at = coir_now();
+  for (int i = 0; i < KINDS; i++) {
+    dups[i] = i % 2 ? dup(fds[i][0]) : -1; /* keeps the file, and what watches it, alive */
+    CHECK_EQ(plain_close(fds[i][0]), 0);
+    if (i == 2) next[i][0] = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    else CHECK_EQ(i ? plain_pair(next[i]) : plain_pipe(next[i]), 0);
+    CHECK_EQ(next[i][0], fds[i][0]);
+    if (i != 2) CHECK_EQ(write(next[i][1], "new", 3), 3);
+    if (i == 4) CHECK_EQ(coir_adopt(next[i][0]), 0);
+  }
+  t.fd = next[3][0];
+  g = start(task_read, &t);
+  CHECK_EQ(finish(g), 0);
+  CHECK_EQ(t.result, 3);
+  for (int i = 0; i < KINDS; i++) {
+    CHECK_EQ(finish(f[i]), 0);
+    CHECK_EQ(stale[i].result, -EBADF);
+  }
+  CHECK(coir_now() - closed_at < PROMISED);
+  for (int i = 0; i < KINDS; i++) {
+    char buf[8];
+    if (i < 2 || i == 4) CHECK_EQ(coir_read(next[i][0], buf, 8, LONG), 3);
+    CHECK_EQ(coir_read(next[i][0], buf, 8, coir_after(COIR_MS(2))), i == 2 ? 8 : -ETIMEDOUT);
+    CHECK_EQ(coir_disown(next[i][0]), 0);
+    CHECK_EQ(plain_close(next[i][0]), 0);
+    CHECK_EQ(plain_close(fds[i][1]), 0);
+    if (i != 2) CHECK_EQ(plain_close(next[i][1]), 0);
+    if (dups[i] >= 0) CHECK_EQ(plain_close(dups[i]), 0);
+  }
+  return 0;
+}
+
+/* The file lives on under another number, and there goes on working. */
+FIBER_TEST(plain_close_of_a_duplicate) {
+  int fds[2];
+  CHECK_EQ(plain_pair(fds), 0);
+  struct task t = {.fd = dup(fds[0]), .deadline = LONG}, other = {.fd = fds[0], .deadline = LONG};
+  struct coir_fiber *f = start(task_read, &t), *g = start(task_read, &other);
+  until_waits(f);
+  until_waits(g);
+  CHECK_EQ(plain_close(t.fd), 0);
+  CHECK_EQ(finish(f), 0);
+  CHECK_EQ(t.result, -EBADF);
+  CHECK_EQ(coir_write(fds[1], "data", 4, LONG), 4);
+  CHECK_EQ(finish(g), 0);
+  CHECK_EQ(other.result, 4);
+  close_pair(fds);
+  return 0;
+}
+
+/* A fiber and a plain thread wait for the same one, each watched by its own poller; the number is taken again. */
+FIBER_TEST(plain_close_reaches_other_runtimes) {
+  for (int i = 0; i < 2; i++) {
+    int fds[2], next[2];
+    pthread_t threads[2];
+    CHECK_EQ(plain_pair(fds), 0);
+    struct task a = {.fd = fds[0], .deadline = LONG}, b = a, c = a, d = a;
+    struct coir_fiber *f = NULL, *g;
+    if (i) until_waits(f = start(task_read, &a));
+    CHECK_EQ(pthread_create(&threads[0], NULL, thread_task_read, &b), 0);
+    until_thread_waits(&b);
+    if (!i) until_waits(f = start(task_read, &a));
+    CHECK_EQ(plain_close(fds[0]), 0);
+    CHECK_EQ(plain_pair(next), 0);
+    CHECK_EQ(next[0], fds[0]);
+    CHECK_EQ(pthread_create(&threads[1], NULL, thread_task_read, &c), 0);
+    until_thread_waits(&c);
+    until_waits(g = start(task_read, &d));
+    CHECK_EQ(finish(f), 0);
+    CHECK_EQ(pthread_join(threads[0], NULL), 0);
+    CHECK_EQ(a.result, -EBADF);
+    CHECK_EQ(b.result, -EBADF);
+    CHECK_EQ(coir_write(next[1], "1", 1, LONG), 1);
+    while (c.result + d.result == 0) coir_sleep(COIR_MS(1));
+    CHECK_EQ(coir_write(next[1], "2", 1, LONG), 1);
+    CHECK_EQ(finish(g), 0);
+    CHECK_EQ(pthread_join(threads[1], NULL), 0);
+    CHECK_EQ(c.result, 1);
+    CHECK_EQ(d.result, 1);
+    close_pair(next);
+    CHECK_EQ(coir_close(fds[1]), 0);
+  }
+  return 0;
+}
+
+/* The runtime that a descriptor was watched by first goes, while a thread waits for it. */
+static void plain_close_after_a_runtime(void **state) {
+  (void)state;
+  int fds[2];
+  CHECK_EQ(plain_pair(fds), 0);
+  struct coir_runtime *rt;
+  struct coir_fiber *f;
+  pthread_t thread;
+  struct task first = {.fd = fds[0], .deadline = coir_after(COIR_MS(2))}, t = {.fd = fds[0], .deadline = LONG};
+  CHECK_EQ(coir_runtime_create(&rt, &(struct coir_config){.workers = 1}), 0);
+  CHECK_EQ(coir_runtime_start(rt), 0);
+  CHECK_EQ(coir_runtime_spawn(rt, task_read, &first, NULL, &f), 0);
+  CHECK_EQ(finish(f), 0);
+  CHECK_EQ(first.result, -ETIMEDOUT);
+  CHECK_EQ(pthread_create(&thread, NULL, thread_task_read, &t), 0);
+  until_thread_waits(&t);
+  CHECK_EQ(coir_runtime_stop(rt, COIR_STOP_DRAIN, LONG), 0);
+  CHECK_EQ(coir_runtime_destroy(rt), 0);
+  until_thread_waits(&t);
+  CHECK_EQ(plain_close(fds[0]), 0);
+  CHECK_EQ(pthread_join(thread, NULL), 0);
+  CHECK_EQ(t.result, -EBADF);
+  CHECK_EQ(plain_close(fds[1]), 0);
+}
+
+/* How often the keeper has gone to sleep; 0: there is none. */
+static long keeper_sleeps(void) {
+  long sleeps = 0;
+  DIR *dir = opendir("/proc/self/task");
+  CHECK(dir);
+  for (struct dirent *e; (e = readdir(dir)) != NULL;) {
+    char path[300], line[200];
+    bool is_keeper = false;
+    snprintf(path, sizeof path, "/proc/self/task/%s/status", e->d_name);
+    FILE *file = e->d_name[0] == '.' ? NULL : fopen(path, "r");
+    while (file && fgets(line, sizeof line, file)) {
+      if (strcmp(line, "Name:\tcoir-keeper\n") == 0) is_keeper = true;
+      if (is_keeper) sscanf(line, "voluntary_ctxt_switches: %ld", &sleeps);
+    }
+    if (file) fclose(file);
+  }
+  closedir(dir);
+  return sleeps;
+}
+
+/* Descriptors are looked at while somebody waits, and soon nobody does. */
+FIBER_TEST(the_check_ends) {
+  int fds[2];
+  CHECK_EQ(plain_pair(fds), 0);
+  struct task t = {.fd = fds[0], .deadline = LONG};
+  struct coir_fiber *f = start(task_read, &t);
+  let_them_wait();
+  long before = keeper_sleeps();
+  CHECK(before > 0);
+  for (int i = 0; i < 100 && keeper_sleeps() == before; i++) CHECK_EQ(coir_sleep(COIR_MS(50)), 0);
+  CHECK(keeper_sleeps() > before);
+  CHECK_EQ(coir_write(fds[1], "x", 1, LONG), 1);
+  CHECK_EQ(finish(f), 0);
+  CHECK_EQ(t.result, 1);
+  close_pair(fds);
+  for (int i = 0, quiet = 0; quiet < 5; i++) { /* five times 300 ms without a look */
+    CHECK(i < 60);
+    before = keeper_sleeps();
+    CHECK_EQ(coir_sleep(COIR_MS(300)), 0);
+    quiet = keeper_sleeps() == before ? quiet + 1 : 0;
+  }
+  return 0;
+}
+
+/* ---- Disowning ------------------------------------------------------------------------------------------------- */
+
+/* Who waits goes on waiting, be it a fiber or a thread, and gets what comes. */
+FIBER_TEST(disowned_waits_go_on) {
+  for (int i = 0; i < 2; i++) {
+    int fds[2];
+    pthread_t thread;
+    make_pair(fds, true);
+    struct task t = {.fd = fds[0], .deadline = LONG, .result = -1}, u = t;
+    struct coir_fiber *f = start(task_read, &t);
+    CHECK_EQ(pthread_create(&thread, NULL, thread_task_read, &u), 0);
+    until_waits(f);
+    until_thread_waits(&u);
+    CHECK_EQ(coir_disown(fds[0]), 0);
+    CHECK_EQ(coir_disown(fds[0]), 0);
+    let_them_wait();
+    CHECK(t.result == -1 && u.result == -1);
+    if (i == 0) {
+      CHECK_EQ(coir_write(fds[1], "1", 1, LONG), 1);
+      while (t.result < 0 && u.result < 0) coir_sleep(COIR_MS(1));
+      CHECK_EQ(coir_write(fds[1], "2", 1, LONG), 1);
+    } else {
+      int next[2];
+      int64_t closed_at = coir_now();
+      CHECK_EQ(plain_close(fds[0]), 0);
+      CHECK_EQ(plain_pair(next), 0);
+      CHECK_EQ(next[0], fds[0]);
+      CHECK_EQ(write(next[1], "new", 3), 3);
+      CHECK_EQ(finish(f), 0);
+      f = NULL;
+      CHECK(coir_now() - closed_at < PROMISED);
+      CHECK_EQ(coir_read(next[0], (char[4]){0}, 4, LONG), 3);
+      close_pair(next);
+    }
+    if (f) CHECK_EQ(finish(f), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_EQ(t.result, i ? -EBADF : 1);
+    CHECK_EQ(u.result, i ? -EBADF : 1);
+    if (i == 0) CHECK_EQ(plain_close(fds[0]), 0);
+    CHECK_EQ(coir_close(fds[1]), 0);
+  }
+  return 0;
+}
+
+static int task_read_full(void *arg) {
+  struct task *t = arg;
+  t->result = coir_read_full(t->fd, t->buf, sizeof t->buf, t->deadline);
+  return 0;
+}
+
+/* Nothing that was known of the descriptor is believed of what gets its number. */
+FIBER_TEST(disowned_numbers_are_reused) {
+  for (int i = 0; i < 30; i++) {
+    int fds[2], next[2];
+    make_tcp(fds);
+    struct task t = {.fd = fds[0], .deadline = LONG};
+    if (i % 3 == 0) { /* an error is kept */
+      struct coir_fiber *f = start(task_read_full, &t);
+      CHECK_EQ(coir_write(fds[1], "four", 4, LONG), 4);
+      let_them_wait();
+      struct linger reset = {.l_onoff = 1, .l_linger = 0};
+      CHECK_EQ(setsockopt(fds[1], SOL_SOCKET, SO_LINGER, &reset, sizeof reset), 0);
+      CHECK_EQ(coir_close(fds[1]), 0);
+      CHECK_EQ(finish(f), 0);
+      CHECK_EQ(t.result, 4);
+    } else { /* it is dry */
+      CHECK_EQ(coir_read(fds[0], t.buf, 4, coir_after(COIR_US(100))), -ETIMEDOUT);
+      CHECK_EQ(coir_close(fds[1]), 0);
+    }
+    CHECK_EQ(coir_disown(fds[0]), 0);
+    CHECK_EQ(plain_close(fds[0]), 0);
+    CHECK_EQ(i % 2 ? plain_pipe(next) : plain_pair(next), 0);
+    CHECK(next[0] == fds[0] || next[1] == fds[0]);
+    CHECK_EQ(write(next[1], "new data", 8), 8);
+    CHECK_EQ(coir_read(next[0], t.buf, 3, LONG), 3);
+    CHECK_EQ(coir_read(next[0], t.buf, 10, LONG), 5);
+    CHECK_EQ(coir_read(next[0], t.buf, 10, coir_after(COIR_US(100))), -ETIMEDOUT);
+    CHECK_EQ(write(next[1], "more", 4), 4);
+    CHECK_EQ(coir_read(next[0], t.buf, 10, LONG), 4);
+    CHECK(plain_close(next[0]) == 0 && plain_close(next[1]) == 0);
+  }
+  return 0;
+}
+
+FIBER_TEST(disowned_and_adopted_again) {
+  int fds[2];
+  make_pair(fds, true);
+  for (int i = 0; i < 60; i++) {
+    CHECK_EQ(i % 3 ? coir_disown(fds[i % 2]) : coir_adopt(fds[i % 2]), 0);
+    ping_pong(fds[0], fds[1]);
+    ping_pong(fds[1], fds[0]);
+  }
+  close_pair(fds);
+  CHECK_EQ(coir_disown(fds[0]), -EBADF);
+  CHECK_EQ(coir_disown(-1), -EBADF);
+  int pipes[2];
+  CHECK_EQ(plain_pipe(pipes), 0);
+  CHECK_EQ(coir_disown(pipes[0]), 0); /* it was not adopted */
+  close_pair(pipes);
+  return 0;
+}
+
+static int read_bytes(void *arg) {
+  char c;
+  int n = 0;
+  while (coir_read(*(int *)arg, &c, 1, LONG) == 1) n++;
+  return n;
+}
+
+/* Adopting and disowning under those who read: nobody is forgotten. */
+struct turner {
+  int fd;
+  _Atomic(bool) is_over;
+};
+
+static int adopt_and_disown(void *arg) {
+  struct turner *t = arg;
+  while (!t->is_over) {
+    CHECK_EQ(coir_adopt(t->fd), 0);
+    CHECK_EQ(coir_sleep(COIR_US(30)), 0);
+    CHECK_EQ(coir_disown(t->fd), 0);
+    coir_yield();
+  }
+  return 0;
+}
+
+FIBER_TEST(adopting_and_disowning_under_readers) {
+  int fds[2];
+  make_tcp(fds);
+  struct turner t = {.fd = fds[0]};
+  struct coir_fiber *f[2] = {start(read_bytes, &fds[0]), start(read_bytes, &fds[0])};
+  struct coir_fiber *turner = start(adopt_and_disown, &t);
+  for (int i = 0; i < 3000 / SLOW; i++) {
+    CHECK_EQ(coir_write(fds[1], "abc", 3, LONG), 3);
+    if (i % 10 == 0) CHECK_EQ(coir_sleep(COIR_US(100)), 0);
+  }
+  CHECK_EQ(shutdown(fds[1], SHUT_WR), 0);
+  int first = finish(f[0]), second = finish(f[1]);
+  CHECK_EQ(first + second, 3 * (3000 / SLOW));
+  t.is_over = true;
+  CHECK_EQ(finish(turner), 0);
+  close_pair(fds);
+  return 0;
+}
+
+/* ---- Directions ------------------------------------------------------------------------------------------------- */
 
 FIBER_TEST(both_directions_at_once) {
   int fds[2];
@@ -646,13 +1076,6 @@ FIBER_TEST(both_directions_at_once) {
   CHECK(w.result == -EPIPE || w.result == -ECONNRESET);
   CHECK_EQ(coir_close(fds[0]), 0);
   return 0;
-}
-
-static int read_bytes(void *arg) {
-  char c;
-  int n = 0;
-  while (coir_read(*(int *)arg, &c, 1, LONG) == 1) n++;
-  return n;
 }
 
 FIBER_TEST(two_readers_share_a_stream) {
@@ -850,39 +1273,101 @@ FIBER_TEST(out_of_descriptors) {
   return 0;
 }
 
+/* ---- SIGPIPE --------------------------------------------------------------------------------------------------- */
+
 static _Atomic(int) pipes_broken;
 static void on_sigpipe(int number) {
   (void)number;
   pipes_broken++;
 }
 
-FIBER_TEST(sigpipe_is_for_pipes_only) {
-  int fds[2];
-  struct sigaction action = {.sa_handler = on_sigpipe}, old;
-  CHECK_EQ(sigaction(SIGPIPE, &action, &old), 0);
-  sigset_t set, mask; /* threads of Coir block it; this one is to see it */
-  sigemptyset(&set);
-  sigaddset(&set, SIGPIPE);
-  for (int i = 0; i < 2; i++) {
-    make_pair(fds, i);
-    CHECK_EQ(coir_close(fds[1]), 0);
-    CHECK_EQ(coir_write(fds[0], "x", 1, LONG), -EPIPE);
-    CHECK_EQ(coir_send(fds[0], "x", 1, 0, LONG), -EPIPE);
-    struct iovec iov = {.iov_base = (char[]){"x"}, .iov_len = 1};
-    CHECK_EQ(coir_writev(fds[0], &iov, 1, LONG), -EPIPE);
-    CHECK_EQ(coir_close(fds[0]), 0);
+static bool is_sigpipe_pending(void) {
+  sigset_t set;
+  CHECK_EQ(sigpending(&set), 0);
+  return sigismember(&set, SIGPIPE) == 1;
+}
+
+/* Writes, on whatever thread this is, to a descriptor without a reader, which goes. */
+static void write_to_nobody(int fd, bool adopt) {
+  struct iovec iov = {.iov_base = (char[]){"x"}, .iov_len = 1};
+  if (adopt) CHECK_EQ(coir_adopt(fd), 0);
+  CHECK_EQ(coir_write(fd, "x", 1, 0), -EPIPE);
+  CHECK_EQ(coir_writev(fd, &iov, 1, 0), -EPIPE);
+  CHECK_EQ(coir_write_full(fd, "x", 1, 0), -EPIPE);
+  CHECK(!is_sigpipe_pending());
+  CHECK_EQ(coir_close(fd), 0);
+}
+
+/* With the signal blocked or not. Too few calls for a fiber to be moved to another thread meanwhile. */
+static int break_pipes(void *unused) {
+  sigset_t sigpipe, old, now;
+  sigemptyset(&sigpipe);
+  sigaddset(&sigpipe, SIGPIPE);
+  for (int i = 0; i < 4; i++) {
+    int fds[2], is_blocked = i / 2;
+    CHECK_EQ(pthread_sigmask(is_blocked ? SIG_BLOCK : SIG_UNBLOCK, &sigpipe, &old), 0);
+    CHECK_EQ(pipe(fds), 0);
+    CHECK_EQ(close(fds[0]), 0);
+    write_to_nobody(fds[1], i % 2);
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    CHECK_EQ(close(fds[1]), 0);
+    write_to_nobody(fds[0], i % 2);
+    CHECK_EQ(pthread_sigmask(SIG_SETMASK, &old, &now), 0);
+    CHECK_EQ(sigismember(&now, SIGPIPE), is_blocked);
+  }
+  return unused != NULL;
+}
+
+static void *break_pipes_on_thread(void *unused) {
+  CHECK_EQ(break_pipes(unused), 0);
+  return NULL;
+}
+
+static void no_sigpipe(void **state) {
+  (void)state;
+  void (*const handlers[])(int) = {SIG_DFL, SIG_IGN, on_sigpipe};
+  for (int i = 0; i < 3; i++) {
+    struct sigaction action = {.sa_handler = handlers[i]}, old, after;
+    struct coir_runtime *rt;
+    struct coir_fiber *f;
+    pthread_t thread;
+    CHECK_EQ(sigaction(SIGPIPE, &action, &old), 0);
+    CHECK_EQ(coir_run(break_pipes, NULL), 0);
+    CHECK_EQ(coir_runtime_create(&rt, &(struct coir_config){.workers = 2}), 0);
+    CHECK_EQ(coir_runtime_start(rt), 0);
+    struct coir_attr on_1 = {.worker = COIR_WORKER(1), .pinned = true};
+    CHECK_EQ(coir_runtime_spawn(rt, break_pipes, NULL, &on_1, &f), 0);
+    CHECK_EQ(finish(f), 0);
+    CHECK_EQ(coir_runtime_stop(rt, COIR_STOP_DRAIN, LONG), 0);
+    CHECK_EQ(coir_runtime_destroy(rt), 0);
+    CHECK_EQ(pthread_create(&thread, NULL, break_pipes_on_thread, NULL), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_EQ(sigaction(SIGPIPE, &old, &after), 0);
+    CHECK(after.sa_handler == handlers[i]);
   }
   CHECK_EQ(pipes_broken, 0);
-  CHECK_EQ(pipe(fds), 0);
-  CHECK_EQ(coir_close(fds[0]), 0);
-  CHECK_EQ(pthread_sigmask(SIG_UNBLOCK, &set, &mask), 0);
-  CHECK_EQ(coir_write(fds[1], "x", 1, 0), -EPIPE);
-  CHECK_EQ(pthread_sigmask(SIG_SETMASK, &mask, NULL), 0);
-  CHECK_EQ(pipes_broken, 1);
-  CHECK_EQ(coir_close(fds[1]), 0);
-  CHECK_EQ(sigaction(SIGPIPE, &old, NULL), 0);
-  return 0;
 }
+
+/* One that was pending is not ours to take. */
+static void a_pending_sigpipe_stays(void **state) {
+  (void)state;
+  int fds[2];
+  sigset_t sigpipe, old;
+  sigemptyset(&sigpipe);
+  sigaddset(&sigpipe, SIGPIPE);
+  CHECK_EQ(pthread_sigmask(SIG_BLOCK, &sigpipe, &old), 0);
+  CHECK_EQ(raise(SIGPIPE), 0);
+  CHECK_EQ(pipe(fds), 0);
+  CHECK_EQ(close(fds[0]), 0);
+  CHECK_EQ(coir_write(fds[1], "x", 1, 0), -EPIPE);
+  CHECK(is_sigpipe_pending());
+  CHECK_EQ(sigtimedwait(&sigpipe, NULL, &(struct timespec){0}), SIGPIPE);
+  CHECK(!is_sigpipe_pending());
+  CHECK_EQ(pthread_sigmask(SIG_SETMASK, &old, NULL), 0);
+  CHECK_EQ(coir_close(fds[1]), 0);
+}
+
+/* ---- Other manners --------------------------------------------------------------------------------------------- */
 
 /* The address of errno is asked for anew: the fiber may have moved to another thread. */
 static __attribute__((noinline)) int errno_of(int set) {
@@ -929,11 +1414,6 @@ FIBER_TEST(dumps_name_the_descriptor) {
 }
 
 /* ---- Plain threads and other runtimes -------------------------------------------------------------------------- */
-
-static void *thread_task_read(void *arg) {
-  task_read(arg);
-  return NULL;
-}
 
 static void plain_threads(void **state) {
   (void)state;
@@ -1256,6 +1736,16 @@ int main(void) {
       cmocka_unit_test(close_against_readers),
       cmocka_unit_test(numbers_are_reused),
       cmocka_unit_test(reuse_ends_a_stale_wait),
+      cmocka_unit_test(plain_close_ends_waits),
+      cmocka_unit_test(plain_close_and_reuse),
+      cmocka_unit_test(plain_close_of_a_duplicate),
+      cmocka_unit_test(plain_close_reaches_other_runtimes),
+      cmocka_unit_test(plain_close_after_a_runtime),
+      cmocka_unit_test(the_check_ends),
+      cmocka_unit_test(disowned_waits_go_on),
+      cmocka_unit_test(disowned_numbers_are_reused),
+      cmocka_unit_test(disowned_and_adopted_again),
+      cmocka_unit_test(adopting_and_disowning_under_readers),
       cmocka_unit_test(both_directions_at_once),
       cmocka_unit_test(two_readers_share_a_stream),
       cmocka_unit_test(connect_refused),
@@ -1265,7 +1755,8 @@ int main(void) {
       cmocka_unit_test(end_of_stream_races_with_reads),
       cmocka_unit_test(bad_descriptors),
       cmocka_unit_test(out_of_descriptors),
-      cmocka_unit_test(sigpipe_is_for_pipes_only),
+      cmocka_unit_test(no_sigpipe),
+      cmocka_unit_test(a_pending_sigpipe_stays),
       cmocka_unit_test(errno_is_left_alone),
       cmocka_unit_test(dumps_name_the_descriptor),
       cmocka_unit_test(plain_threads),

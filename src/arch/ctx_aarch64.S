@@ -165,12 +165,31 @@ coir__ctx_bottom:
   udf #0
 END_FUNCTION coir__ctx_bottom
 
-/* void coir__ctx_peek(void *sp x0, void **pc x1, void **fp x2) */
+/* Copies a pair from the frame at x0 to what lies in coir__ctx_registers for registers from that number on. */
+.macro TELL at:req, number:req
+  ldp x9, x10, [x0, #\at]
+  stp x9, x10, [x3, #8 + 8 * \number]
+.endm
+
+/* bool coir__ctx_peek(const void *copy x0, size_t bytes x1, uintptr_t sp x2, struct coir__ctx_registers *out x3) */
 FUNCTION coir__ctx_peek
   BTI_C
+  cmp x1, #FRAME
+  b.lo .Ltoo_short
+  TELL 0, 19
+  TELL 16, 21
+  TELL 32, 23
+  TELL 48, 25
+  TELL 64, 27
   ldp x9, x10, [x0, #80]
-  str x10, [x1]
-  str x9, [x2]
+  str x9, [x3, #8 + 8 * 29]
+  str x10, [x3] /* pc */
+  add x2, x2, #FRAME
+  str x2, [x3, #8 + 8 * 31] /* sp */
+  mov w0, #1
+  ret
+.Ltoo_short:
+  mov w0, #0
   ret
 END_FUNCTION coir__ctx_peek
 

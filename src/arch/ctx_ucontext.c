@@ -74,20 +74,27 @@ void coir__ctx_restart(void *top, void (*entry)(void *arg), void *arg) {
   __builtin_trap();
 }
 
-void coir__ctx_peek(void *sp, void **pc, void **fp) {
-  const struct stopped *other = sp;
+/* swapcontext stores what its caller had, as if it returned there. */
+bool coir__ctx_peek(const void *copy, size_t bytes, uintptr_t sp, struct coir__ctx_registers *out) {
+  const struct stopped *other = copy;
   const mcontext_t *registers = &other->context.uc_mcontext;
+  (void)sp, (void)registers, (void)out;
+  if (bytes < sizeof *other) return false;
 #if defined(__x86_64__)
-  *pc = (void *)(uintptr_t)registers->gregs[REG_RIP];
-  *fp = (void *)(uintptr_t)registers->gregs[REG_RBP];
+  static const uint8_t kept[][2] = {{3, REG_RBX},  {6, REG_RBP},  {7, REG_RSP}, {12, REG_R12},
+                                    {13, REG_R13}, {14, REG_R14}, {15, REG_R15}};
+  for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) out->r[kept[i][0]] = (uintptr_t)registers->gregs[kept[i][1]];
+  out->pc = (uintptr_t)registers->gregs[REG_RIP];
+  return true;
 #elif defined(__aarch64__)
-  *pc = (void *)(uintptr_t)registers->regs[30]; /* where swapcontext returns to; it does not store pc */
-  *fp = (void *)(uintptr_t)registers->regs[29];
-#elif defined(__riscv)
-  *pc = (void *)(uintptr_t)registers->__gregs[REG_PC];
-  *fp = (void *)(uintptr_t)registers->__gregs[REG_S0];
+  for (size_t i = 19; i <= 29; i++) out->r[i] = registers->regs[i];
+  out->r[31] = registers->sp;
+  /* Where swapcontext returns to. In the C library of GNU, from 2.32 on, it continues within itself first, and what it
+   * returns to then is in x1. */
+  bool is_within = registers->regs[30] - (uintptr_t)swapcontext < 1024;
+  out->pc = registers->regs[is_within ? 1 : 30];
+  return true;
 #else
-  (void)registers;
-  *pc = *fp = NULL;
+  return false;
 #endif
 }

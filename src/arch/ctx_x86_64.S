@@ -181,12 +181,28 @@ coir__ctx_bottom:
   ud2
 END_FUNCTION coir__ctx_bottom
 
-/* void coir__ctx_peek(void *sp rdi, void **pc rsi, void **fp rdx) */
+/* Copies from the frame at rdi to what lies in coir__ctx_registers for a register of that number. */
+.macro TELL at:req, number:req
+  movq \at(%rdi), %r8
+  movq %r8, 8 + 8 * \number(%rcx)
+.endm
+
+/* bool coir__ctx_peek(const void *copy rdi, size_t bytes rsi, uintptr_t sp rdx, struct coir__ctx_registers *out rcx) */
 FUNCTION coir__ctx_peek
-  movq 56(%rdi), %rax
-  movq %rax, (%rsi)
-  movq 48(%rdi), %rax
-  movq %rax, (%rdx)
+  xorl %eax, %eax
+  cmpq $FRAME, %rsi
+  jb .Ltoo_short
+  TELL 8, 15
+  TELL 16, 14
+  TELL 24, 13
+  TELL 32, 12
+  TELL 40, 3  /* rbx */
+  TELL 48, 6  /* rbp */
+  TELL 56, -1 /* pc */
+  addq $FRAME, %rdx
+  movq %rdx, 8 + 8 * 7(%rcx) /* rsp */
+  incl %eax
+.Ltoo_short:
   ret
 END_FUNCTION coir__ctx_peek
 

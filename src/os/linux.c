@@ -38,6 +38,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/poll.h> /* not <poll.h>: our own poll.h lies on the search path */
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -431,6 +432,14 @@ static size_t thread_stack_bytes(void) {
   dl_iterate_phdr(add_tls_bytes, &tls);
   size_t bytes = THREAD_STACK_BYTES + tls + (least > 0 ? (size_t)least : (size_t)PTHREAD_STACK_MIN);
   return (bytes + page - 1) / page * page;
+}
+
+long coir__os_timer_slack(long ns) {
+  int saved = errno_get();
+  long old = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
+  prctl(PR_SET_TIMERSLACK, ns, 0, 0, 0);
+  errno_set(saved);
+  return old;
 }
 
 int coir__os_thread_start(pthread_t *out, const char *name, void *(*fn)(void *), void *arg) {

@@ -4,8 +4,11 @@
  * errno stays its own, and the address of errno, which libc lets compilers keep, is never kept across a switch.
  *
  * libc's recv, send and the like switch asynchronous cancellation of threads on and off around the system call, two
- * locked instructions each. Nobody cancels the threads of Coir, so the two calls that matter for speed go through
- * syscall(2); except under sanitizers, whose interceptors want to see them. */
+ * locked instructions each. Nobody cancels the threads of Coir, so the calls that matter for speed go through
+ * syscall(2); except under sanitizers, whose interceptors want to see them.
+ *
+ * SIGPIPE. Sockets can be told not to raise it (MSG_NOSIGNAL), and from Linux 6.18 on pipes, too (RWF_NOSIGNAL). On
+ * older ones the calling thread blocks the signal around the call, and takes back what the call has made pending. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1
 #endif
@@ -14,9 +17,11 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <sys/poll.h> /* not <poll.h>: our own poll.h lies on the search path */
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "ctx.h"
@@ -26,6 +31,10 @@
 /* Descriptors beyond the first million are refused: their records would reserve too much. */
 #define FD_LIMIT_MIN 1024
 #define FD_LIMIT_MAX (1 << 20)
+
+#ifndef RWF_NOSIGNAL
+#define RWF_NOSIGNAL 0x100 /* Linux 6.18 */
+#endif
 
 #define LEAF __attribute__((noinline))
 
@@ -77,6 +86,47 @@ LEAF ssize_t coir__sys_writev(int fd, const struct iovec *iov, int iov_count) {
   RETURN_CALL(ssize_t, writev(fd, iov, iov_count));
 }
 
+/* Writes with SIGPIPE blocked for this thread. What a write raises is for the thread alone, and is not counted: if the
+ * signal was pending before, nothing tells whether it was raised again, and it stays. */
+static LEAF ssize_t write_blocking_sigpipe(int fd, const struct iovec *iov, int iov_count) {
+  static const struct timespec no_time;
+  int saved = errno;
+  sigset_t sigpipe, old, pending;
+  sigemptyset(&sigpipe);
+  sigaddset(&sigpipe, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &sigpipe, &old);
+  bool was_blocked = sigismember(&old, SIGPIPE) == 1;
+  bool was_pending = was_blocked && sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE) == 1;
+  ssize_t n = writev(fd, iov, iov_count);
+  if (n < 0) n = -errno;
+  if (n == -EPIPE && !was_pending)
+    while (sigtimedwait(&sigpipe, NULL, &no_time) < 0 && errno == EINTR) {}
+  if (!was_blocked) pthread_sigmask(SIG_UNBLOCK, &sigpipe, NULL);
+  errno = saved;
+  return n;
+}
+
+#if defined(COIR_SANITIZED)
+ssize_t coir__sys_pipe_writev(int fd, const struct iovec *iov, int iov_count) {
+  return write_blocking_sigpipe(fd, iov, iov_count);
+}
+#else
+static LEAF ssize_t write_nosignal(int fd, const struct iovec *iov, int iov_count) {
+  RETURN_CALL(ssize_t, syscall(SYS_pwritev2, fd, iov, iov_count, -1L, -1L, RWF_NOSIGNAL));
+}
+
+ssize_t coir__sys_pipe_writev(int fd, const struct iovec *iov, int iov_count) {
+  static _Atomic(bool) is_refused; /* (a) the kernel, or a sandbox, does not know the flag */
+  if (!atm_load_rlx(&is_refused)) { /* relaxed: a late look costs one call more */
+    ssize_t n = write_nosignal(fd, iov, iov_count);
+    if (COIR_LIKELY(n != -EOPNOTSUPP && n != -ENOSYS && n != -EPERM)) return n;
+    /* What is no pipe any more, because the number has changed its meaning, may refuse it for itself. */
+    if (coir__sys_kind(fd) == COIR__KIND_PIPE) atm_store_rlx(&is_refused, true);
+  }
+  return write_blocking_sigpipe(fd, iov, iov_count);
+}
+#endif
+
 LEAF int coir__sys_socket(int domain, int type, int protocol) {
   RETURN_CALL(int, socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
 }
@@ -103,7 +153,8 @@ LEAF int coir__sys_kind(int fd) {
   errno = saved;
   if (rc < 0) return -EBADF; /* its only error for a descriptor that is open would be a file too large for 32 bits */
   if (S_ISSOCK(st.st_mode)) return COIR__KIND_SOCKET;
-  return S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode) ? COIR__KIND_FILE : COIR__KIND_PIPE;
+  if (S_ISFIFO(st.st_mode)) return COIR__KIND_PIPE;
+  return S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode) ? COIR__KIND_FILE : COIR__KIND_OTHER;
 }
 
 /* A socket's option that is an int, or -1. */
@@ -119,6 +170,16 @@ int coir__sys_is_tcp(int fd) {
   int domain = option(fd, SO_DOMAIN);
   if (domain != AF_INET && domain != AF_INET6) return 0;
   return option(fd, SO_TYPE) == SOCK_STREAM && option(fd, SO_PROTOCOL) == IPPROTO_TCP;
+}
+
+/* The kernel counts sockets; of the count the lower half will do. */
+LEAF uint32_t coir__sys_socket_id(int fd) {
+  int saved = errno;
+  uint64_t cookie = 0;
+  socklen_t bytes = sizeof cookie;
+  if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &bytes) < 0) cookie = 0;
+  errno = saved;
+  return (uint32_t)cookie;
 }
 
 LEAF int coir__sys_set_nonblock(int fd) {

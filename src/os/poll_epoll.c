@@ -75,7 +75,11 @@ static LEAF void bell_ring(int bell) {
 static LEAF int control(int epoll, int op, int fd, uint64_t tag, uint32_t events) {
   int saved = errno;
   struct epoll_event event = {.events = events, .data.u64 = tag};
+#if defined(COIR_TSAN) /* its model of descriptors does not know that one may be closed while it is watched */
+  int rc = (int)syscall(SYS_epoll_ctl, epoll, op, fd, &event);
+#else
   int rc = epoll_ctl(epoll, op, fd, &event);
+#endif
   if (rc < 0) rc = -errno;
   errno = saved;
   return rc;
