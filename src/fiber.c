@@ -22,6 +22,8 @@
 
 #include "runq.h"
 
+#define STUCK_TICKS 16 /* of COIR__LOOK_SHIFT: 1 ms */
+
 #if defined(COIR_ASAN)
 #include <sanitizer/common_interface_defs.h>
 #endif
@@ -138,9 +140,9 @@ static inline bool bind_stack(struct coir__worker *w, struct coir_fiber *f) {
   if (COIR_LIKELY(s && f->stack_class == s->size_class)) w->spare = NULL;
   else s = coir__stack_take(w, (int)f->stack_class);
   if (COIR_UNLIKELY(!s)) return false;
+  atm_show(&f->ran_at, atm_load_rlx(&w->look_tick));
   atm_show(&f->stack, s);
   atm_show(&f->b.worker, (int16_t)w->index);
-  atm_show(&f->ran_at, w->look_tick);
   s->fiber = f;
   if (!s->is_guarded) f->b.flags |= COIR__FIBER_CANARY;
 #if defined(COIR_TSAN)
@@ -162,7 +164,7 @@ static inline __attribute__((always_inline)) struct coir__worker *go(struct coir
 #endif
   if (COIR_LIKELY(f && f->sp)) {
     atm_show(&w->current, f);
-    atm_show(&f->ran_at, w->look_tick);
+    atm_show(&f->ran_at, atm_load_rlx(&w->look_tick));
     ANNOUNCE(w, f, dying, &fake);
     w = coir__ctx_switch(save, f->sp, w);
   } else if (f && bind_stack(w, f)) {
@@ -236,7 +238,7 @@ int coir_yield(void) {
   w->prev = self;
   w->after = COIR__AFTER_YIELD;
   atm_show(&w->current, next);
-  atm_show(&next->ran_at, w->look_tick);
+  atm_show(&next->ran_at, atm_load_rlx(&w->look_tick));
   w = coir__ctx_switch(&self->sp, next->sp, w);
   bool usual =
       w->after == COIR__AFTER_YIELD && !(w->prev->b.flags & COIR__FIBER_SLOW) && coir__runq_try_push(w, w->prev);
@@ -268,7 +270,7 @@ void coir__run_fiber(struct coir__worker *w, struct coir_fiber *f) {
   coir__trace_enter(w, f);
 #endif
   atm_show(&w->current, f);
-  atm_show(&f->ran_at, w->look_tick);
+  atm_show(&f->ran_at, atm_load_rlx(&w->look_tick));
   ANNOUNCE(w, f, false, &fake);
   if (f->sp) w = coir__ctx_switch(&t->idle_sp, f->sp, w);
   else w = coir__ctx_start(&t->idle_sp, f->stack->top, fiber_main, w);
@@ -286,14 +288,26 @@ static inline bool is_same_partition(const struct coir_runtime *rt, int a, int b
   return !rt->poller_count || !rt->is_partitioned || a % rt->poller_count == b % rt->poller_count;
 }
 
+/* Whether a worker has been at one fiber for a while: nobody can take from its inbox what it does not look at. */
+static bool is_stuck(const struct coir_runtime *rt, int worker, uint32_t tick) {
+  const struct coir__worker *w = rt->workers[worker];
+  if (atm_load_rlx(&rt->idle_mask) >> worker & 1) return false;
+  int32_t ago = (int32_t)(tick - atm_load_rlx(&w->look_tick)); /* relaxed: a guess */
+  return ago > STUCK_TICKS;
+}
+
 /* Where a fiber that is woken from outside is to queue; -1: it does not matter. What the thread of a poller wakes stays
  * in that one's partition. */
 static int preferred_worker(const struct coir_runtime *rt, const struct coir_fiber *f) {
   struct coir__thread *t = coir__thread_peek();
   const struct coir__post *post = t ? t->post : NULL;
-  if (COIR_UNLIKELY(post && post->rt == rt && rt->is_partitioned))
-    return f->b.worker >= 0 && is_same_partition(rt, f->b.worker, post->index) ? f->b.worker : post->index;
-  return atm_load_rlx(&rt->tuned.affinity) ? f->b.worker : -1;
+  int worker = atm_load_rlx(&rt->tuned.affinity) ? f->b.worker : -1;
+  if (COIR_UNLIKELY(post && post->rt == rt && rt->is_partitioned)) {
+    worker = f->b.worker;
+    if (worker < 0 || !is_same_partition(rt, worker, post->index)) worker = post->index;
+  }
+  uint32_t tick = worker < 0 ? 0 : (uint32_t)(coir__os_now() >> COIR__LOOK_SHIFT);
+  return worker >= 0 && is_stuck(rt, worker, tick) ? -1 : worker;
 }
 
 /* From a thread that carries no worker of its runtime. As soon as the fiber is queued, it may run, end, and let its
@@ -334,7 +348,8 @@ void coir__ready(struct coir__worker *w, struct coir_fiber *f) {
     return;
   }
   if (COIR_UNLIKELY(atm_load_rlx(&w->rt->tuned.affinity)) && f->b.worker >= 0 && f->b.worker != (int)w->index &&
-      (!w->polling || is_same_partition(w->rt, f->b.worker, (int)w->index))) {
+      (!w->polling || is_same_partition(w->rt, f->b.worker, (int)w->index)) &&
+      !is_stuck(w->rt, f->b.worker, atm_load_rlx(&w->look_tick))) {
     ready_elsewhere(w->rt->workers[f->b.worker], f);
     return;
   }
@@ -413,7 +428,7 @@ static inline void __attribute__((always_inline, noreturn)) end(void) {
   if (next && !next->stack && next->stack_class == s->size_class) {
     atm_show(&next->stack, s);
     atm_show(&next->b.worker, (int16_t)w->index);
-    atm_show(&next->ran_at, w->look_tick);
+    atm_show(&next->ran_at, atm_load_rlx(&w->look_tick));
     s->fiber = next;
     next->b.flags |= canary;
     atm_show(&w->current, next);
@@ -442,6 +457,7 @@ static void fiber_main(void *worker) {
   struct coir_fiber *f = w->current;
   f->b.flags &= (uint8_t)~COIR__FIBER_TARGETED;
   *w->errno_location = 0;
+  if (COIR_UNLIKELY(atm_load_rlx(&w->is_unstarted))) atm_store_rlx(&w->is_unstarted, 0); /* now others may begin */
   coir_fn entry = atm_load_rlx(&f->entry);
   if (COIR_LIKELY(!(f->b.more & COIR__MORE_VOID))) f->status = entry(f->arg);
   else run_void(f, entry);

@@ -162,6 +162,7 @@ bool coir__idle_search_begin(struct coir__worker *w) {
 /* May this worker take from that one now? `eager`: also what is hardly worth it. `lone`: also a single fiber. */
 static bool may_steal(struct coir__worker *w, struct coir__worker *victim, bool eager, bool lone) {
   struct coir_runtime *rt = w->rt;
+  if (COIR_UNLIKELY(atm_load_rlx(&victim->is_unstarted))) return false; /* for a moment: the first is to start first */
   uint64_t least = (uint64_t)atm_load_rlx(&rt->tuned.steal_min_victim);
   uint64_t length = coir__runq_length(victim);
   if (least < 2 && !lone) least = 2;
@@ -360,7 +361,7 @@ void coir__idle_mind(struct coir__post *post) {
     int64_t now = coir__os_now();
     coir__os_futex_wait(&post->bell, COIR__BELL_NAPS, now + nap);
     bool others = atm_load_rlx(&post->is_taken) || atm_load_rlx(&post->looked_at) > now;
-    if (!others) {
+    if (!others && coir__poller_is_used(post->poller)) {
       int events = coir__poller_wait(post->poller, 0);
       atm_add_rlx(&rt->polls, 1);
       if (events > 0) atm_add_rlx(&rt->io_events, (uint64_t)events);

@@ -76,9 +76,10 @@ static PEEKS enum coir_fiber_state state_of(const struct coir_fiber *f) {
 
 /* When the fiber was dispatched last, of which it keeps the lower bits: the latest such time that is past, or that is
  * before it began to wait. */
-static PEEKS int64_t ran_at(const struct coir_fiber *f, int64_t since) {
+static PEEKS int64_t last_run(const struct coir_fiber *f, int64_t since) {
   uint64_t end = (uint64_t)(since ? since : coir__os_now()) >> COIR__LOOK_SHIFT;
-  uint32_t ago = (uint32_t)end - PEEK(f->ran_at);
+  uint32_t ran_at = PEEK(f->ran_at), ago = (uint32_t)end - ran_at;
+  if (ran_at < COIR__STACK_CLASSES) return 0; /* a size class by now: another fiber, which has not run yet */
   if (ago >> 31) ago = 0; /* it was dispatched again meanwhile */
   return (int64_t)(end - ago) << COIR__LOOK_SHIFT;
 }
@@ -106,7 +107,7 @@ static PEEKS void describe(struct coir_runtime *rt, const struct coir_fiber *f, 
   const void *sp = PEEK(f->sp);
   if (!s && size_class < COIR__STACK_CLASSES) out->stack_bytes = coir__stack_class_bytes((int)size_class);
   if (!s) return;
-  out->ran_at = ran_at(f, out->since);
+  out->ran_at = last_run(f, out->since);
   out->stack_bytes = PEEK(s->bytes);
   uintptr_t at = (uintptr_t)sp, low = (uintptr_t)PEEK(s->low), top = (uintptr_t)PEEK(s->top);
   out->stack_used = at >= low && at < top ? top - at : 0;

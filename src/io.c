@@ -174,8 +174,10 @@ static ssize_t transfer_any(struct io *io, const struct ways *ways, int64_t dead
   if (COIR_LIKELY(atm_load_rlx(&d->word) & COIR__FD_SOCKET)) { /* relaxed: a guess; ENOTSOCK corrects it */
     ssize_t n = transfer(io, ways->socket, ways->event, deadline);
     if (COIR_LIKELY(n != -ENOTSOCK)) return n;
-    /* It was closed by close(2), and is something else now. If it had been adopted, that promise went with it. */
-    coir__fd_renew(d, 0);
+    /* It was closed by close(2), and is something else now. If it had been adopted, that promise went with it; else it
+     * was a guess, which others correct at the same moment: for them no life may begin here. */
+    if (atm_load_rlx(&d->word) & COIR__FD_ADOPTED) coir__fd_renew(d, 0);
+    else atm_and_sc(&d->word, ~COIR__FD_SOCKET);
   }
   int kind = kind_of(d, io->fd);
   if (kind < 0) return kind;

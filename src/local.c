@@ -15,6 +15,7 @@ static struct {
 static bool key_is_valid(int key) { return key >= 0 && key < COIR_KEYS_MAX && atm_load_acq(&keys[key].used) == USED; }
 
 int coir_key_create(void (*destroy)(void *value)) {
+  atm_show(&coir__thread_ended, coir__locals_thread_ended); /* before a thread has a value; always the same */
   for (int i = 0; i < COIR_KEYS_MAX; i++) {
     uint32_t free = FREE;
     if (!atm_cas_ar(&keys[i].used, &free, CHANGING)) continue; /* pairs with the release in coir_key_delete */

@@ -438,6 +438,25 @@ void coir__fd_link(struct coir__worker *w, struct coir__fd *d, struct coir__wait
   if (!is_adopted) check_want();
 }
 
+/* By who was woken: does the number still stand for the file that it waited for? An event of a file that lives on under
+ * another number must not lead it to the next file under this one. What is adopted is never closed behind our back.
+ * Returns 0 or -EBADF. */
+static int still_same(struct coir__fd *d, int fd, uint32_t generation) {
+  struct coir__worker *w = coir__carried();
+  coir__bias_lock(w, &d->q.lock);
+  bool is_adopted = atm_load_rlx(&d->word) & COIR__FD_ADOPTED; /* relaxed: adopted and disowned under the lock */
+  bool is_same = is_adopted || d->generation == generation;    /* who adopts has looked, and begun a new generation */
+  bool asks = !is_adopted && is_same && d->is_watched;
+  struct coir__poller *home = d->poller;
+  if (asks) coir__poller_pin(home); /* it exists while the record names it (coir__poll_forget) */
+  coir__bias_unlock(w, &d->q.lock);
+  if (asks) {
+    is_same = coir__poller_watches(home, fd);
+    coir__poller_unpin(home);
+  }
+  return is_same ? 0 : -EBADF;
+}
+
 /* Links the clause and suspends, if that is in order. Returns COIR__FD_UNARMED, or as coir__fd_wait. */
 static int park(struct coir__fd *d, int fd, uint64_t life, uint32_t events, enum coir__reason reason, int64_t deadline,
                 bool armed) {
@@ -446,11 +465,13 @@ static int park(struct coir__fd *d, int fd, uint64_t life, uint32_t events, enum
   struct coir__fd_clause fc;
   int rc = coir__fd_hold(w, d, life, events, armed);
   if (COIR_UNLIKELY(rc != COIR__FD_HELD)) return rc;
+  uint32_t generation = d->generation;
   coir__wait_begin_on(w, &wait, reason, (uint64_t)fd, deadline);
   coir__fd_link(w, d, &wait, &fc, events);
   uint32_t code = coir__wait(&wait);
   if (COIR_UNLIKELY(code != COIR__CODE_CLAUSE)) return coir__wait_result(code);
-  return fc.closed ? -EBADF : 0;
+  if (COIR_UNLIKELY(fc.closed)) return -EBADF;
+  return armed ? still_same(d, fd, generation) : 0;
 }
 
 int coir__fd_wait(struct coir__fd *d, int fd, uint64_t life, uint32_t events, enum coir__reason reason,

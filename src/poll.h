@@ -22,6 +22,9 @@ int coir__poller_watch(struct coir__poller *p, int fd, uint64_t tag);
 int coir__poller_rewatch(struct coir__poller *p, int fd, uint64_t tag); /* the same, but -ENOENT if it is not watched */
 void coir__poller_unwatch(struct coir__poller *p, int fd);
 
+/* Whether the file that `fd` stands for is watched. True also if it cannot be told. */
+bool coir__poller_watches(struct coir__poller *p, int fd);
+
 /* While it is pinned coir__poller_destroy does not return. For a moment only. */
 void coir__poller_pin(struct coir__poller *p);
 void coir__poller_unpin(struct coir__poller *p);

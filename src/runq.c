@@ -20,7 +20,8 @@
  * the owner inside for too long (it was preempted there) gives up.
  *
  * The oldest stays. A thief takes what stands behind it (runq.h: the gap), so that the owner goes on with what it was
- * about to run, and what was spawned first starts first. Only a fiber that is alone may be taken (idle.c says when).
+ * about to run, and what was spawned first starts first. Where lone fibers may be taken at all (steal_min_victim 1), the
+ * oldest is taken from an owner that is stuck: which has run nothing since the last theft, or since idle.c's last look.
  *
  * Rejected: a compare-and-swap per pop (Go, Tokio: 5 ns each); taking batches by one compare-and-swap (what was taken
  * is out of thieves' reach, stuck behind a fiber that computes); a lock that makes the owner wait for a preempted
@@ -48,6 +49,7 @@
 #define LANE_BATCH_MAX 64
 #endif
 #define STEAL_SPINS 256
+_Static_assert(RING_MAX <= COIR__RING_ONE, "the gap of a ring fits its bits");
 
 static struct coir__ring *ring_new(struct coir_runtime *rt, uint64_t slots, struct coir__ring *older) {
   struct coir__ring *r = coir__alloc(rt, sizeof *r + slots * sizeof r->slots[0]);
@@ -229,16 +231,15 @@ static bool thief_enter(struct coir_runtime *rt, struct coir__runq *q) {
 static void thief_leave(struct coir__runq *q) { atm_sub_rel(&q->thieves, 1); }
 
 /* How many to take out of `length`, the oldest not among them, for a thief with `room` in its ring. */
-static uint64_t share(int64_t length, uint64_t gap, uint64_t room) {
+static uint64_t share(int64_t length, uint64_t room) {
   uint64_t n = length < 2 ? 0 : (uint64_t)length / 2;
   if (n > STEAL_MAX) n = STEAL_MAX;
-  if (n > room + 1) n = room + 1;
-  return n > COIR__RING_GAP - gap ? COIR__RING_GAP - gap : n;
+  return n > room + 1 ? room + 1 : n;
 }
 
 /* Takes the older half of what stands behind the oldest in the ring, while inside. Appends all but the first to the
- * thief's ring. If `lone`, takes the oldest where there is nothing else. */
-static struct coir_fiber *take_half(struct coir__worker *thief, struct coir__runq *q, bool lone) {
+ * thief's ring. `oldest`: that one may be taken, too, which is done if the owner is stuck; `lone` says that it is. */
+static struct coir_fiber *take_half(struct coir__worker *thief, struct coir__runq *q, bool lone, bool oldest) {
   struct coir__runq *mine = &thief->q;
   struct coir__ring *ring = atm_load_rlx(&mine->ring);
   uint64_t tail = atm_load_rlx(&mine->tail), end = tail >> COIR__RING_SHIFT;
@@ -247,14 +248,16 @@ static struct coir_fiber *take_half(struct coir__worker *thief, struct coir__run
   for (;;) {
     uint64_t head = atm_load_acq(&q->head), gap = head & COIR__RING_GAP;
     int64_t length = ring_length(head, atm_load_acq(&q->tail));
-    uint64_t n = share(length, gap, room), from = (head >> COIR__RING_SHIFT) + 1 + gap, next = head + n;
-    if (n == 0) {
-      if (!lone || length != 1) return NULL;
-      n = 1, from = head >> COIR__RING_SHIFT, next = coir__head_next(head);
+    uint64_t n = share(length, room), from = (head >> COIR__RING_SHIFT) + 1 + gap, at = from, next = head + n;
+    if (oldest && length > 0 && (lone || (gap && n))) {
+      if (n == 0) n = 1;
+      at = head >> COIR__RING_SHIFT, from--;
+      next = coir__head_next(head) + ((n - 1) << COIR__RING_SHIFT);
     }
+    if (n == 0) return NULL;
     /* Acquire, after tail: at least as new as the ring into which the slots below that tail were written. */
     struct coir__ring *theirs = atm_load_acq(&q->ring);
-    struct coir_fiber *first = coir__ring_get(theirs, from);
+    struct coir_fiber *first = coir__ring_get(theirs, at);
     for (uint64_t i = 1; i < n; i++) coir__ring_set(ring, end + i - 1, coir__ring_get(theirs, from + i));
     if (!atm_cas_ar(&q->head, &head, next)) continue;
     atm_store_rel(&mine->tail, tail + ((n - 1) << COIR__RING_SHIFT));
@@ -265,6 +268,8 @@ static struct coir_fiber *take_half(struct coir__worker *thief, struct coir__run
 
 struct coir_fiber *coir__runq_steal(struct coir__worker *thief, struct coir__worker *victim, bool lone) {
   struct coir__runq *q = &victim->q;
+  bool oldest = atm_load_rlx(&thief->rt->tuned.steal_min_victim) < 2;
+  if (!oldest) lone = false; /* it may have become so since the caller looked */
   struct coir_fiber *f = deque_steal(q);
   if (f) {
     atm_bump(&thief->counts.steals, 1);
@@ -272,7 +277,7 @@ struct coir_fiber *coir__runq_steal(struct coir__worker *thief, struct coir__wor
   }
   if (ring_length(atm_load_rlx(&q->head), atm_load_rlx(&q->tail)) < 2 && !lone) return NULL;
   if (!thief_enter(thief->rt, q)) return NULL;
-  f = take_half(thief, q, lone);
+  f = take_half(thief, q, lone, oldest);
   if (!f && lone && atm_load_rlx(&q->next)) {
     f = atm_xchg_ar(&q->next, NULL);
     if (f) atm_bump(&thief->counts.steals, 1);

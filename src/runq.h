@@ -18,7 +18,7 @@ struct coir_fiber *coir__runq_pop_extra(struct coir__worker *w);  /* with the de
 /* Head and tail of the ring count in units of RING_ONE. The lower bits of head are the gap: how many fibers right
  * behind the oldest thieves have taken. They leave the oldest, which the owner is about to run; with it the gap goes.
  */
-#define COIR__RING_SHIFT 12
+#define COIR__RING_SHIFT 20 /* the gap fits: what is in it counts as taken */
 #define COIR__RING_ONE (UINT64_C(1) << COIR__RING_SHIFT)
 #define COIR__RING_GAP (COIR__RING_ONE - 1)
 

@@ -59,7 +59,6 @@ static void in_child(void) {
 
 static void once(void) {
   coir__os_fence_init();
-  coir__thread_ended = coir__locals_thread_ended;
   pthread_atfork(before_fork, after_fork, in_child);
 }
 
@@ -303,7 +302,9 @@ static int run_begin(struct coir_runtime *rt, struct first *first, struct coir_f
   int rc = start_threads(rt, 1);
   if (rc) return rc;
   if (first->fn) rc = coir_runtime_spawn(rt, run_first, first, &(struct coir_attr){.worker = COIR_WORKER(0)}, handle);
-  coir__lane_to_ring(rt->workers[0]); /* what was spawned before starts in its order, as far as nobody steals it */
+  /* What was spawned before starts in its order, as far as nobody steals it, and the first of it first. */
+  coir__lane_to_ring(rt->workers[0]);
+  atm_store_rlx(&rt->workers[0]->is_unstarted, coir__runq_length(rt->workers[0]) != 0);
   set_phase(rt, rc ? COIR__PHASE_HALT : COIR__PHASE_RUN);
   if (!rc) return 0;
   for (int i = 0; i < rt->poller_count; i++) coir__idle_dismiss(&rt->posts[i]);
@@ -427,7 +428,7 @@ static int wait_for_last(struct coir_runtime *rt, int64_t deadline) {
     else if (pthread_cond_timedwait(&rt->ended, &rt->control, &at)) rc = coir__live(rt) ? -ETIMEDOUT : 0;
   }
   atm_store_sc(&rt->watched, 0);
-  return rc;
+  return rt->halted ? 0 : rc;
 }
 
 /* Halts the threads when the time has come; `control` is held, but not while they leave. */
@@ -435,13 +436,18 @@ static int stop_threads(struct coir_runtime *rt, enum coir_stop how, int64_t dea
   for (;;) {
     int rc = how == COIR_STOP_ABANDON ? 0 : wait_for_last(rt, deadline);
     if (rc) return rc;
-    bool drops = how == COIR_STOP_ABANDON || rt->halted;
     pthread_mutex_unlock(&rt->control);
     coir__worker_halt(rt);
     join_threads(rt, 0, rt->worker_count, rt->poller_count);
-    if (drops) coir__fibers_drop(rt);
     pthread_mutex_lock(&rt->control);
-    if (!has_latecomers(rt) || drops || rt->halted || start_threads(rt, 0) != 0) return 0;
+    if (how == COIR_STOP_ABANDON || rt->halted) {
+      pthread_mutex_unlock(&rt->control);
+      coir__fibers_drop(rt);
+      pthread_mutex_lock(&rt->control);
+      has_latecomers(rt); /* they stay for the next start */
+      return 0;
+    }
+    if (!has_latecomers(rt) || start_threads(rt, 0) != 0) return 0;
     set_phase(rt, COIR__PHASE_SERVE);
   }
 }

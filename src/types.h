@@ -340,7 +340,7 @@ struct coir__lane {
 
 /* ---- Worker, runtime ------------------------------------------------------------------------------------------- */
 
-#define COIR__LOOK_SHIFT 16 /* 65 us: 32 bits of it last for 78 hours */
+#define COIR__LOOK_SHIFT 16 /* 65 us: 31 bits of it last for 39 hours */
 
 /* What is left to do for the fiber that was switched away from, by whoever runs next on that worker. */
 enum coir__after { COIR__AFTER_NOTHING = 0, COIR__AFTER_YIELD, COIR__AFTER_PARK, COIR__AFTER_EXIT };
@@ -375,7 +375,7 @@ struct coir__worker {
   _Atomic(uint32_t) attention; /* (a) others ask for a look at the inbox, the lanes, or the phase */
   uint32_t extra;              /* (o) deque or bound list may hold something, or fences are real: no short cuts */
   uint32_t index;              /* (c) */
-  uint32_t look_tick;          /* (o) looked_at >> COIR__LOOK_SHIFT */
+  _Atomic(uint32_t) look_tick; /* (a) written by the owner: looked_at >> COIR__LOOK_SHIFT */
   struct coir_runtime *rt;     /* (c) */
   _Atomic(struct coir__bias *) *inside; /* (c) what the worker is inside of, of the locks that lean towards it */
   uint32_t bias;                        /* (c) what stands in their owner */
@@ -409,6 +409,9 @@ struct coir__worker {
   bool retired;                              /* (o) it was the watcher, and all is quiet since */
   uint64_t seen_total;                       /* (o) switches of all workers when the watcher looked last */
   bool is_watcher;                           /* (o) */
+  _Atomic(uint32_t) is_unstarted;            /* (a) what was spawned before the run is in its ring, and the first of it
+                                                has not been dispatched yet */
+  uint32_t looks;                            /* (o) at pollers */
   bool polling;                              /* (o) it delivers the events of a poller */
   bool stale;                                /* (o) the watcher slept: lone fibers may be taken now */
   uint64_t seen_switches[COIR__WORKERS_MAX]; /* (o) what the watcher saw of each worker last time */

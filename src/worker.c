@@ -40,7 +40,7 @@ void coir__worker_destroy(struct coir__worker *w) {
 
 static inline void looked(struct coir__worker *w, int64_t now) {
   w->looked_at = now;
-  w->look_tick = (uint32_t)(now >> COIR__LOOK_SHIFT);
+  atm_store_rlx(&w->look_tick, (uint32_t)(now >> COIR__LOOK_SHIFT));
 }
 
 /* Fibers that take long are looked after sooner: so many dispatches as fit LOOK_NS at the pace of the last round. */
@@ -73,11 +73,12 @@ static void fire_timers(struct coir__worker *w, int64_t now) {
 static uint32_t poller_of(const struct coir__worker *w) {
   const struct coir_runtime *rt = w->rt;
   if (COIR_LIKELY(rt->poller_count == 0)) return w->index;
-  return (rt->is_partitioned ? w->index : w->rounds) % (uint32_t)rt->poller_count;
+  return (rt->is_partitioned ? w->index : w->looks) % (uint32_t)rt->poller_count;
 }
 
 static void look_at_poller(struct coir__worker *w, uint32_t i, int64_t now) {
   w->polled_at = now;
+  w->looks++;
   atm_store_rlx(&w->rt->posts[i].looked_at, now); /* relaxed: saves the thread of a shared poller a look */
   coir__idle_poll(w, w->rt->pollers[i], 0);
 }
@@ -101,8 +102,6 @@ static struct coir_fiber *choose(struct coir__worker *w) {
 static struct coir_fiber *look_around(struct coir__worker *w) {
   int64_t now = coir__os_now();
   set_pace(w, now);
-  /* Exchange: what was sent before attention was set is seen below. Pairs with coir__idle_wake. */
-  if (atm_load_rlx(&w->attention)) atm_xchg_sc(&w->attention, 0);
   coir__inbox_take(w);
   if (atm_load_rlx(&w->timers.next) <= now) fire_timers(w, now);
   uint32_t poller = poller_of(w);
@@ -135,7 +134,11 @@ void coir__worker_loop(struct coir__worker *w) {
   long slack = coir__os_timer_slack(1); /* deadlines are met as well as the clock allows, and not 50 us later */
   adopt_thread(w);
   looked(w, coir__os_now());
-  while (atm_load_acq(&rt->phase) != COIR__PHASE_HALT) {
+  for (;;) {
+    /* Exchange: what was done before attention was set is seen below, and the phase first of all: with attention gone,
+     * nothing else would keep a round of fibers from running. Pairs with coir__idle_wake. */
+    if (atm_load_rlx(&w->attention)) atm_xchg_sc(&w->attention, 0);
+    if (atm_load_acq(&rt->phase) == COIR__PHASE_HALT) break;
     struct coir_fiber *f = look_around(w);
     if (!f && coir__idle_search_begin(w)) f = coir__idle_steal(w);
     if (!f) {

@@ -560,7 +560,8 @@ static struct coir__thread *record_take(void) {
 static void record_end(void *record) {
   struct coir__thread *t = record;
   tls_set(t);
-  if (coir__thread_ended) coir__thread_ended(t);
+  void (*ended)(struct coir__thread *) = __atomic_load_n(&coir__thread_ended, __ATOMIC_RELAXED); /* always the same */
+  if (ended) ended(t);
   tls_set(NULL);
   pthread_setspecific(record_key, NULL);
   atm_store_rlx(&t->waiter.cancel, 0); /* nobody else names this thread any more */

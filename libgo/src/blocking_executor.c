@@ -1,0 +1,182 @@
+/* The executor: a queue of jobs and a few threads that take from it.
+ *
+ * A job is allocated and has two owners, the fiber that waits for it and the thread that runs it, and goes with the
+ * second of them: the fiber may be abandoned meanwhile (gof_join_background), and its stack with it. */
+#include "blocking_executor.h"
+
+#include "internal.h"
+
+#define THREADS_STANDARD 4
+#define THREADS_MAX 256
+
+struct job {
+  struct job *next;
+  void *(*fn)(void *);
+  void *arg, *result;
+  struct coir_event done;
+  _Atomic(int) owners;
+};
+
+enum state { NEVER_STARTED, RUNNING, SHUT_DOWN };
+
+static struct executor {
+  pthread_mutex_t lock; /* never held across a fiber's wait. Guards the rest, but for `setup` */
+  pthread_cond_t work;  /* for the threads: there is a job, or the end has come */
+  enum state state;
+  struct job *first, **end;
+  int active, pending;
+  int threads;                 /* of `ids`; under setup */
+  pthread_t ids[THREADS_MAX];  /* under setup */
+  struct coir_wait_group left; /* the threads that have not ended */
+  struct coir_mutex setup;     /* held by who starts or ends the threads, and taken before `lock` */
+} executor = {.lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER};
+
+static void job_unref(struct job *job) {
+  /* Acquire and release: all uses come before the end. */
+  if (atomic_fetch_sub_explicit(&job->owners, 1, memory_order_acq_rel) == 1) free(job);
+}
+
+/* ---- The threads ----------------------------------------------------------------------------------------------- */
+
+/* The lock is held, and is held again afterwards. */
+static void run_first_job(void) {
+  struct job *job = executor.first;
+  executor.first = job->next;
+  executor.pending--;
+  executor.active++;
+  pthread_mutex_unlock(&executor.lock);
+  job->result = job->fn(job->arg);
+  pthread_mutex_lock(&executor.lock);
+  executor.active--;
+  pthread_mutex_unlock(&executor.lock);
+  coir_event_set(&job->done);
+  job_unref(job);
+  pthread_mutex_lock(&executor.lock);
+}
+
+static void *executor_thread(void *unused) {
+  pthread_mutex_lock(&executor.lock);
+  for (;;) {
+    if (executor.first) run_first_job();
+    else if (executor.state == RUNNING) pthread_cond_wait(&executor.work, &executor.lock);
+    else break;
+  }
+  pthread_mutex_unlock(&executor.lock);
+  coir_wait_group_done(&executor.left);
+  return unused;
+}
+
+/* ---- Starting and ending --------------------------------------------------------------------------------------- */
+
+/* A cancelled fiber does this to the end as well. */
+static void setup_begin(void) {
+  coir_shield_begin();
+  int rc = coir_mutex_lock(&executor.setup, COIR_NEVER);
+  (void)rc; /* behind a shield it is always got */
+}
+
+static void setup_end(void) {
+  coir_mutex_unlock(&executor.setup);
+  coir_shield_end();
+}
+
+/* The child of a fork has none of the threads. */
+static void forget_in_child(void) {
+  executor = (struct executor){.lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER};
+}
+
+/* Setup is held. Returns 0 or an error number. The threads begin when the lock is given back. */
+static int start(int threads) {
+  static bool forks;
+  int rc = 0;
+  if (!forks) forks = pthread_atfork(NULL, NULL, forget_in_child) == 0;
+  if (!forks) return ENOMEM;
+  pthread_mutex_lock(&executor.lock);
+  while (executor.threads < threads && rc == 0) {
+    rc = pthread_create(&executor.ids[executor.threads], NULL, executor_thread, NULL);
+    if (rc == 0) executor.threads++;
+  }
+  coir_wait_group_add(&executor.left, executor.threads);
+  if (executor.threads) executor.state = RUNNING;
+  pthread_mutex_unlock(&executor.lock);
+  return executor.threads ? 0 : rc;
+}
+
+int go_blocking_executor_init(int threads) {
+  if (threads <= 0) threads = THREADS_STANDARD;
+  if (threads > THREADS_MAX) threads = THREADS_MAX;
+  setup_begin();
+  int rc = executor.threads ? 0 : start(threads);
+  setup_end();
+  return rc ? go__fail(rc) : 0;
+}
+
+void go_blocking_executor_shutdown(void) {
+  setup_begin();
+  pthread_mutex_lock(&executor.lock);
+  if (executor.threads) executor.state = SHUT_DOWN;
+  pthread_cond_broadcast(&executor.work);
+  pthread_mutex_unlock(&executor.lock);
+  int rc = coir_wait_group_wait(&executor.left, COIR_NEVER); /* so that a fiber does not wait in pthread_join */
+  (void)rc;                                                  /* behind a shield it is always waited for */
+  while (executor.threads) pthread_join(executor.ids[--executor.threads], NULL);
+  setup_end();
+}
+
+/* ---- Submitting ------------------------------------------------------------------------------------------------ */
+
+static bool is_in(enum state state) {
+  pthread_mutex_lock(&executor.lock);
+  bool is = executor.state == state;
+  pthread_mutex_unlock(&executor.lock);
+  return is;
+}
+
+/* Returns the job with the caller as one of its owners; NULL when nobody will run it. */
+static struct job *submit(void *(*fn)(void *), void *arg) {
+  if (is_in(NEVER_STARTED) && go_blocking_executor_init(0) != 0) return NULL;
+  struct job *job = calloc(1, sizeof *job);
+  if (!job) return NULL;
+  job->fn = fn;
+  job->arg = arg;
+  atomic_init(&job->owners, 2);
+  pthread_mutex_lock(&executor.lock);
+  bool is_taken = executor.state == RUNNING;
+  if (is_taken) {
+    if (!executor.first) executor.end = &executor.first;
+    *executor.end = job;
+    executor.end = &job->next;
+    executor.pending++;
+    pthread_cond_signal(&executor.work);
+  }
+  pthread_mutex_unlock(&executor.lock);
+  if (is_taken) return job;
+  free(job);
+  return NULL;
+}
+
+void *go_blocking_submit(void *(*fn)(void *), void *arg) {
+  if (!fn) {
+    errno = EINVAL;
+    return NULL;
+  }
+  struct job *job = coir_current() ? submit(fn, arg) : NULL;
+  if (!job) return fn(arg);
+  coir_shield_begin();
+  int rc = coir_event_wait(&job->done, COIR_NEVER);
+  (void)rc; /* behind a shield it is always waited for */
+  coir_shield_end();
+  void *result = job->result;
+  job_unref(job);
+  return result;
+}
+
+static int count(const int *what) {
+  pthread_mutex_lock(&executor.lock);
+  int n = *what;
+  pthread_mutex_unlock(&executor.lock);
+  return n;
+}
+
+int go_blocking_executor_active_count(void) { return count(&executor.active); }
+int go_blocking_executor_pending_count(void) { return count(&executor.pending); }
