@@ -20,8 +20,9 @@
  * the owner inside for too long (it was preempted there) gives up.
  *
  * The oldest stays. A thief takes what stands behind it (runq.h: the gap), so that the owner goes on with what it was
- * about to run, and what was spawned first starts first. Where lone fibers may be taken at all (steal_min_victim 1), the
- * oldest is taken from an owner that is stuck: which has run nothing since the last theft, or since idle.c's last look.
+ * about to run, and what was spawned first starts first. Where lone fibers may be taken at all (steal_min_victim 1),
+ * the oldest is taken from an owner that is stuck: which has run nothing since the last theft, or since idle.c's last
+ * look.
  *
  * Rejected: a compare-and-swap per pop (Go, Tokio: 5 ns each); taking batches by one compare-and-swap (what was taken
  * is out of thieves' reach, stuck behind a fiber that computes); a lock that makes the owner wait for a preempted

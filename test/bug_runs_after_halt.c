@@ -1,5 +1,5 @@
-/* A worker that looked at the phase just before it became HALT, and then took notice of the call for attention, once ran
- * a whole round of fibers more. */
+/* A worker that looked at the phase just before it became HALT, and then took notice of the call for attention, once
+ * ran a whole round of fibers more. */
 #include "harness.h"
 
 static _Atomic(int) turns;

@@ -13,6 +13,9 @@ A manifest says:
 
 Placeholders in commands, env and files: @OUT@ (folder of what the peer has built), @DIR@ (a temporary folder), @PORT@,
 @WORKERS@, and in build @PROGRAM@ and @SOURCES@.
+
+Coir itself answers a question with bench/b_<question>, unless targets.json names a "program" that prints a line for
+readers; "figure" then says how to find the figure in it, and @COUNT@ is "count", or a fifth of it with --quick.
 """
 import glob
 import json
@@ -99,7 +102,7 @@ class Impl:
 
 @dataclass
 class Coir(Impl):
-    """Built by CMake; one target per question, and the HTTP server of examples/."""
+    """Built by CMake; one target per question, those of libgo/, and the HTTP server of examples/."""
 
     def prepare_build(self):
         if not any((self.out / name).exists() for name in ("build.ninja", "Makefile")):
@@ -117,7 +120,8 @@ class Coir(Impl):
 def find_impls(questions, build_dir):
     """Coir first, then the peers in order of their names, installed or not."""
     httpd = ["@OUT@/examples/httpd", "--port", "@PORT@", "--workers", "@WORKERS@"]
-    own = {q: httpd if "connections" in about else [f"@OUT@/bench/b_{q}"] for q, about in questions.items()}
+    own = {q: httpd if "connections" in about else about.get("program", [f"@OUT@/bench/b_{q}"])
+           for q, about in questions.items()}
     impls = [Coir(impl="coir", questions=own, build_dir=build_dir, out=build_dir)]
     for manifest in sorted((BENCH / "peers").glob("*/peer.json")):
         about = json.loads(manifest.read_text())

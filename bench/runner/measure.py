@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import socket
+import statistics
 import subprocess
 import tempfile
 import time
@@ -28,15 +29,36 @@ def machine():
     return {"cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release()}
 
 
-def run_program(impl, question, workers, runs, quick):
-    command = impl.command(question) + ["--workers", str(workers), "--runs", str(runs)] + ["--quick"] * quick
+def output_of(command, env=None):
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env=os.environ | (env or {}))
     except subprocess.TimeoutExpired as error:
         raise Failure(f"{' '.join(command)}: not done after {TIMEOUT_S} s") from error
     if done.returncode != 0:
         raise Failure(f"{' '.join(command)}: exit status {done.returncode}\n{done.stderr.strip()}")
-    return [json.loads(line) | {"command": show(impl, command)} for line in done.stdout.splitlines()]
+    return done.stdout
+
+
+def run_program(impl, question, workers, runs, quick):
+    command = impl.command(question) + ["--workers", str(workers), "--runs", str(runs)] + ["--quick"] * quick
+    return [json.loads(line) | {"command": show(impl, command)} for line in output_of(command).splitlines()]
+
+
+def run_for_figure(impl, question, workers, about, runs, quick):
+    """The same for a program of go_fiber's, which knows nothing of this runner."""
+    wanted, env = about["figure"], {"GOF_NWORKERS": str(workers)}
+    command = impl.command(question, COUNT=about["count"] // (5 if quick else 1))
+    values = []
+    for _ in range(runs):
+        found = re.search(wanted["pattern"], output := output_of(command, env))
+        if not found:
+            raise Failure(f"{' '.join(command)}: no figure in: {output.strip()}")
+        values.append(float(found.group(1)))
+    middle = statistics.median(values)
+    shown = " ".join(f"{name}={value}" for name, value in env.items()) + " " + show(impl, command)
+    return [{"question": question, "impl": impl.impl, "workers": workers, "value": middle, "unit": wanted["unit"],
+             "better": wanted["better"], "runs": runs, "min": min(values), "median": middle, "max": max(values),
+             "machine": machine(), "command": shown} | ({"quick": True} if quick else {})]
 
 
 def show(impl, command, folder="@DIR@"):

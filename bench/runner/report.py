@@ -34,6 +34,15 @@ class Results:
     def __init__(self, lines, questions):
         self.lines = {key_of(line): line for line in lines}
         self.questions = {q: about for q, about in questions.items() if any(key[0] == q for key in self.lines)}
+        for question, about in self.questions.items():
+            self.add_baseline(question, about.get("baseline"))
+
+    def add_baseline(self, question, baseline):
+        """A number that stands beside what was measured, as if it were a peer's."""
+        own = baseline and self.find(question, "", baseline["workers"], "coir")
+        if own:
+            line = {"question": question, "impl": "baseline", "unit": own["unit"], "better": own["better"]}
+            self.lines[question, "", baseline["workers"], "baseline"] = line | baseline
 
     def metrics(self, question):
         return sorted({key[1] for key in self.lines if key[0] == question})
@@ -97,7 +106,7 @@ class Results:
                     line = self.lines[question, metric, workers, impl]
                     times = self.advantage(question, metric, workers, impl) if impl != "coir" else None
                     figure = f"{metric}{': ' * bool(metric)}{line['unit']}, {line['better']} is better"
-                    spread = f"{number(line['min'])} .. {number(line['max'])}"
+                    spread = f"{number(line['min'])} .. {number(line['max'])}" if "min" in line else "fixed"
                     better_by = "" if times is None else f"{number(times)}x"
                     yield figure, str(workers), impl, number(line["value"]), spread, better_by
 
@@ -106,10 +115,12 @@ HEADS = ("figure", "workers", "impl", "value", "min .. max", "Coir is better by"
 INTRODUCTION = """# Results
 
 Made by `bench/run`; do not edit. `value` is the median of the rounds, in which all implementations took turns;
-`min .. max` spans all runs. What a question measures is said at the head of its program, `bench/b_<question>.c`; HTTP
-servers share the machine with the load. The ratios count: absolute times, and the targets in ns, drift from machine to
-machine.
+`min .. max` spans all runs. What a question measures is said at the head of its program, `bench/b_<question>.c`, or
+`libgo/fiber/bench/gof_bench_<question without gof_>.c`; HTTP servers share the machine with the load. The ratios count:
+absolute times, and the targets in ns, drift from machine to machine.
 """
+BASELINE = """baseline: a fixed number, what an earlier implementation of this interface reached with as many workers on
+another machine; it is not available to be measured here"""
 MARKS = {True: "met", False: "missed", None: "unknown"}
 
 
@@ -120,6 +131,8 @@ def text_table(results, question):
     for row in rows:
         cells = [cell.rjust(w) if i in (1, 3, 5) else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths))]
         out.append(("  " + "  ".join(cells)).rstrip())
+    if "baseline" in results.questions[question]:
+        out += [f"  {line}" for line in BASELINE.splitlines()]
     out += [f"  {MARKS[met]:8}{sentence}" for met, sentence in results.judge(question)]
     return "\n".join(out)
 
@@ -148,7 +161,10 @@ def markdown(results, command):
         out += [f"## {question}", "", f"{title[0].upper()}{title[1:]}.", "",
                 "| " + " | ".join(HEADS) + " |", "|---|--:|---|--:|---|--:|"]
         out += ["| " + " | ".join(row) + " |" for row in results.rows(question)]
+        if "baseline" in question_about:
+            out += ["", f"{BASELINE[0].upper()}{BASELINE[1:]}."]
         out += [""] + [f"- {MARKS[met]}: {sentence}" for met, sentence in results.judge(question)] + [""]
-        commands = {line["command"]: None for key, line in results.lines.items() if key[0] == question}
+        lines = [line for key, line in results.lines.items() if key[0] == question and "command" in line]
+        commands = {line["command"]: None for line in lines}
         out += ["```", *commands, "```", ""]
     return "\n".join(out)

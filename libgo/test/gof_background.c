@@ -277,7 +277,7 @@ static void abandons_nobody(void) {
 
 /* A line says how many were abandoned. */
 static void it_tells_who_was_left(void) {
-  char text[4096];
+  static char text[1 << 20]; /* GOF_DEBUG has much to say */
   CHECK_EQ(in_child_process(abandons_seven, text, sizeof text), 0);
   CHECK(strstr(text, "7 fibers") && strstr(text, "abandoned"));
   CHECK_EQ(in_child_process(abandons_nobody, text, sizeof text), 0);

@@ -78,7 +78,8 @@ void unwinds_across_waits(void *) {
   }
 }
 
-// An exception taken out of one fiber can be thrown in another. It is let go of here first: ThreadSanitizer does not see
+// An exception taken out of one fiber can be thrown in another. It is let go of here first: ThreadSanitizer does not
+// see
 // the library count those who hold it.
 gof_chan_t *chan;
 

@@ -225,14 +225,14 @@ static void fibers_stay_in_their_partition(void) {
 }
 
 /* A descriptor belongs to the poller of the worker that waited for it first. Who waits for it elsewhere afterwards goes
- * on on a worker of that poller. */
-static int shared_fds[2];
+ * on on a worker of that poller; unless the event comes before it has left its own. */
+static int shared_fds[2], strays;
 
 static int read_shared(void *arg) {
   char c;
   (void)arg;
   CHECK_EQ(gof_read(shared_fds[0], &c, 1), 1);
-  CHECK_EQ(coir_worker_index() % gof_get_npollers(), 0);
+  strays += coir_worker_index() % gof_get_npollers() != 0;
   return 0;
 }
 
@@ -247,6 +247,7 @@ static int is_waited_for(int fd) {
 static void write_shared(void *arg) {
   (void)arg;
   WAIT_FOR(is_waited_for(shared_fds[0]));
+  let_them_wait();
   CHECK_EQ(gof_write(shared_fds[1], "x", 1), 1);
 }
 
@@ -271,6 +272,7 @@ static void shared_case(void) {
   make_pair(SOCKETPAIR, shared_fds);
   CHECK_EQ(coir_runtime_spawn(gof_runtime(), visit_shared, &stats.nworkers, NULL, NULL), 0);
   gof_run();
+  CHECK(strays <= 1);
 }
 
 static void descriptors_stay_with_their_poller(void) {
