@@ -304,44 +304,49 @@ struct coir_arm {
   uint64_t reserved[14]; /* the library's, during the call */
 };
 
-static inline struct coir_arm coir_arm_send(struct coir_chan *chan, const void *value) {
-  struct coir_arm arm = {COIR_ARM_SEND, 0, chan, (void *)(uintptr_t)value, 0, -1, 0, {0}};
+/* Leaves `reserved` alone, which costs time. */
+static inline struct coir_arm coir__arm(enum coir_arm_kind kind, void *object, void *value, int64_t deadline, int fd,
+                                        int events) {
+  struct coir_arm arm;
+  arm.kind = kind;
+  arm.result = 0;
+  arm.object = object;
+  arm.value = value;
+  arm.deadline = deadline;
+  arm.fd = fd;
+  arm.events = events;
   return arm;
 }
+static inline struct coir_arm coir_arm_send(struct coir_chan *chan, const void *value) {
+  return coir__arm(COIR_ARM_SEND, chan, (void *)(uintptr_t)value, 0, -1, 0);
+}
 static inline struct coir_arm coir_arm_recv(struct coir_chan *chan, void *value) {
-  struct coir_arm arm = {COIR_ARM_RECV, 0, chan, value, 0, -1, 0, {0}};
-  return arm;
+  return coir__arm(COIR_ARM_RECV, chan, value, 0, -1, 0);
 }
 /* The same for typed channels, checked as COIR_SEND and COIR_RECV are. */
 #define COIR_SEND_ARM(c, value) (coir_arm_send(COIR_CHAN_RAW(c), COIR__FROM(c, value)))
 #define COIR_RECV_ARM(c, value) (coir_arm_recv(COIR_CHAN_RAW(c), COIR__TO(c, value)))
 
 static inline struct coir_arm coir_arm_fd(int fd, int events) {
-  struct coir_arm arm = {COIR_ARM_FD, 0, NULL, NULL, 0, fd, events, {0}};
-  return arm;
+  return coir__arm(COIR_ARM_FD, NULL, NULL, 0, fd, events);
 }
 static inline struct coir_arm coir_arm_fiber(struct coir_fiber *fiber) {
-  struct coir_arm arm = {COIR_ARM_FIBER, 0, fiber, NULL, 0, -1, 0, {0}};
-  return arm;
+  return coir__arm(COIR_ARM_FIBER, fiber, NULL, 0, -1, 0);
 }
 static inline struct coir_arm coir_arm_deadline(int64_t deadline) {
-  struct coir_arm arm = {COIR_ARM_DEADLINE, 0, NULL, NULL, deadline, -1, 0, {0}};
-  return arm;
+  return coir__arm(COIR_ARM_DEADLINE, NULL, NULL, deadline, -1, 0);
 }
 struct coir_wait_group;
 struct coir_event;
 struct coir_scope;
 static inline struct coir_arm coir_arm_wait_group(struct coir_wait_group *group) {
-  struct coir_arm arm = {COIR_ARM_WAIT_GROUP, 0, group, NULL, 0, -1, 0, {0}};
-  return arm;
+  return coir__arm(COIR_ARM_WAIT_GROUP, group, NULL, 0, -1, 0);
 }
 static inline struct coir_arm coir_arm_event(struct coir_event *event) {
-  struct coir_arm arm = {COIR_ARM_EVENT, 0, event, NULL, 0, -1, 0, {0}};
-  return arm;
+  return coir__arm(COIR_ARM_EVENT, event, NULL, 0, -1, 0);
 }
 static inline struct coir_arm coir_arm_scope(struct coir_scope *scope) {
-  struct coir_arm arm = {COIR_ARM_SCOPE, 0, scope, NULL, 0, -1, 0, {0}};
-  return arm;
+  return coir__arm(COIR_ARM_SCOPE, scope, NULL, 0, -1, 0);
 }
 
 /* Waits until one of `count` arms is ready, does what it says, and returns its index. Exactly one arm takes effect.
@@ -432,7 +437,7 @@ struct coir_wait_group {
 };
 
 /* Adds `n`, which may be negative. At zero, all who wait are released: those that wait at that moment, whatever is
- * added after it. A count below zero aborts with a message that says "negative wait group counter". */
+ * added after it. A count below zero aborts with a message that says "negative WaitGroup counter". */
 COIR_API void coir_wait_group_add(struct coir_wait_group *group, int64_t n);
 COIR_API void coir_wait_group_done(struct coir_wait_group *group); /* add -1 */
 COIR_API int64_t coir_wait_group_count(const struct coir_wait_group *group);
@@ -630,6 +635,9 @@ struct coir_timer; /* opaque */
 /* Makes a timer, not started, that will spawn fn(arg) detached. Returns 0; -EINVAL for NULL; -ENOMEM. */
 COIR_API int coir_timer_create(struct coir_timer **out, coir_fn fn, void *arg);
 
+/* The same, belonging to `runtime` (NULL: the default one), from any thread or any fiber. */
+COIR_API int coir_runtime_timer_create(struct coir_runtime *runtime, struct coir_timer **out, coir_fn fn, void *arg);
+
 /* Starts the timer, or starts it anew: it fires at `deadline` (one that has passed: at once), and then every `period`
  * ns, unless that is 0. Periods that nobody had time for are left out. While memory for the fiber is short, it tries
  * again every millisecond.
@@ -669,6 +677,35 @@ COIR_API void coir_ticker_stop(struct coir_ticker *ticker);
 /* Stops it, and gives up its reference to the channel. NULL does nothing. */
 COIR_API void coir_ticker_destroy(struct coir_ticker *ticker);
 
+/* ---- Calls that block ------------------------------------------------------------------------------------------ */
+
+/* For calls that block the thread, and of which Coir knows nothing: a lock of another library, flock, a driver, a
+ * name looked up by somebody else's code. Without these a fiber that makes one holds up its worker, and everything
+ * that queues there.
+ *
+ *     coir_block_enter();
+ *     rc = flock(fd, LOCK_EX);
+ *     saved = errno;
+ *     coir_block_leave();
+ *
+ * coir_block_enter gives the worker to another thread, a spare one or a new one, which goes on with all that it has
+ * to do. The fiber stays on its thread, so thread-locals and locks of the thread are what they were. Until
+ * coir_block_leave it is no fiber in the eyes of Coir: calls that wait block the thread, coir_current() is NULL, a
+ * cancellation has to wait. coir_block_leave is a wait: the fiber goes on, maybe on another thread, when its turn
+ * comes. So nothing that belongs to the thread may be held across it, and errno is kept.
+ *
+ * Each enter is followed by one leave, of the same fiber; pairs may be nested. On a plain thread they do nothing.
+ * They cost about as much as two switches of threads, so they are not for calls that are over in a few microseconds.
+ *
+ * Returns 0; when the worker could not be given away the fiber goes on as before, and whatever it does holds it up:
+ * -EAGAIN, there are coir_config.spares_max threads, or none could be made; -EBUSY, pinned fibers were started on
+ * this worker, which therefore keeps its thread. */
+COIR_API int coir_block_enter(void);
+COIR_API void coir_block_leave(void);
+
+/* Runs fn(arg) between the two. Returns as coir_block_enter; `fn` has run in any case. */
+COIR_API int coir_block(void (*fn)(void *arg), void *arg);
+
 /* ---- Fiber-local values ---------------------------------------------------------------------------------------- */
 
 /* At most this many keys exist at a time, in the whole process. */
@@ -704,19 +741,23 @@ enum coir_guard {
   COIR_GUARD_CANARY,   /* a pattern at the low end, checked when a fiber leaves its stack */
 };
 
-/* A deadlock: every fiber that is left waits for another fiber of the same runtime, and nobody else could wake one: no
- * deadline, descriptor or blocking call is pending, no timer is started, no other runtime runs, and the process has no
- * thread that is not Coir's. Looked for in coir_runtime_run and coir_run, when all workers have gone to sleep. */
+/* A deadlock: every fiber that is left waits for another fiber or thread, and nobody could wake one: no deadline,
+ * descriptor or blocking call is pending, no timer is started, no other runtime runs, and every thread of the process
+ * that is not Coir's waits in Coir itself, without a deadline and for no descriptor; coir_runtime_stop waits so, too.
+ * Looked for while a runtime runs, be it in coir_runtime_run or because of coir_runtime_start, when all workers have
+ * gone to sleep. */
 enum coir_deadlock {
   COIR_DEADLOCK_REPORT = 0, /* print every fiber with what it waits for and since when; cancel all fibers, at every wait
-                               that they make from now on, let them end, and return -EDEADLK */
+                               that they make from now on, and let them end; then coir_runtime_run returns -EDEADLK,
+                               and a runtime that was started is as new (fibers that are spawned before that are
+                               cancelled, too). Plain threads are listed, and wait on */
   COIR_DEADLOCK_ABORT,      /* print the same and abort */
   COIR_DEADLOCK_IGNORE,     /* go on waiting */
 };
 
 /* Is told of a deadlock, on the thread of a worker and no fiber: it must not wait, and may wake fibers (by
  * coir_cancel, coir_chan_close, coir_event_set, ...) or spawn some. Returns true when it has dealt with it, so that the
- * runtime goes on; it is not called again before some fiber has run. */
+ * runtime goes on; it is not called again before some fiber, or one of the plain threads that wait, has run. */
 typedef bool (*coir_deadlock_fn)(struct coir_runtime *runtime, void *arg);
 
 /* Configuration of a runtime. Zero in a field is its default. Each field is also read from an environment variable,
@@ -750,6 +791,7 @@ struct coir_config {
   enum coir_deadlock deadlock; /* what to do about a deadlock; the variable takes report, abort, ignore */
   coir_deadlock_fn on_deadlock; /* NULL: none; no variable. Called before that is done */
   void *on_deadlock_arg;
+  int spares_max; /* threads beside the workers', for coir_block_enter; made when they are needed; default 256 */
 };
 
 /* Runs fn(arg) as the first fiber of the default runtime, with the calling thread as worker 0, and returns when that
@@ -847,6 +889,7 @@ struct coir_stats {
   uint64_t steal_hits;       /* of steals_attempted: those that moved at least one fiber */
   uint64_t rebalance_hits;   /* of rebalances_attempted: the same */
   uint64_t fibers_dropped;   /* by COIR_STOP_ABANDON, or after a deadlock */
+  uint64_t handoffs;         /* workers given to another thread by coir_block_enter */
 };
 COIR_API void coir_runtime_get_stats(struct coir_runtime *runtime, struct coir_stats *out);
 

@@ -21,6 +21,7 @@
 #include "os/poll_epoll.c"
 #include "block.c"
 #include "worker.c"
+#include "carry.c"
 #include "balance.c"
 #include "config.c"
 #include "runtime.c"

@@ -28,6 +28,7 @@ static const struct field {
     {"COIR_REBALANCE", offsetof(struct coir_config, rebalance), SWITCH, 0, 0, 1},
     {"COIR_REBALANCE_THRESHOLD", offsetof(struct coir_config, rebalance_threshold), INT, 4, 1, 1 << 30},
     {"COIR_REBALANCE_INTERVAL_MS", offsetof(struct coir_config, rebalance_interval_ms), INT, 10, 1, 1 << 30},
+    {"COIR_SPARES_MAX", offsetof(struct coir_config, spares_max), INT, 256, 1, 1 << 14},
     {"COIR_MIGRATE", offsetof(struct coir_config, migrate), SWITCH, 0, 0, 1},
     {"COIR_DEADLOCK", offsetof(struct coir_config, deadlock), DEADLOCK, 0, 0, COIR_DEADLOCK_IGNORE},
 };

@@ -36,25 +36,25 @@
 /* What a switch goes to: a fiber that stopped, a fiber that is new, or the thread's own stack (fiber NULL). In
  * sanitizer builds every switch is announced; their state travels with the stack that stops. */
 #if defined(COIR_SANITIZED)
-static void announce(struct coir__worker *w, struct coir_fiber *to, bool dying, void **fake) {
-  (void)w, (void)to, (void)dying, (void)fake;
+static void announce(const struct coir__thread *t, struct coir_fiber *to, bool dying, void **fake) {
+  (void)t, (void)to, (void)dying, (void)fake;
 #if defined(COIR_ASAN)
-  const void *low = to ? to->stack->low : w->thread->asan_low;
-  size_t bytes = to ? (size_t)(to->stack->top - to->stack->low) : w->thread->asan_bytes;
+  const void *low = to ? to->stack->low : t->asan_low;
+  size_t bytes = to ? (size_t)(to->stack->top - to->stack->low) : t->asan_bytes;
   __sanitizer_start_switch_fiber(dying ? NULL : fake, low, bytes);
 #endif
 #if defined(COIR_TSAN)
-  __tsan_switch_to_fiber(to ? to->stack->tsan : w->thread->tsan, 0);
+  __tsan_switch_to_fiber(to ? to->stack->tsan : t->tsan, 0);
 #endif
 }
-#define ANNOUNCE(w, to, dying, fake) announce(w, to, dying, fake)
+#define ANNOUNCE(t, to, dying, fake) announce(t, to, dying, fake)
 #if defined(COIR_ASAN)
 #define ARRIVED(fake) __sanitizer_finish_switch_fiber(fake, NULL, NULL)
 #else
 #define ARRIVED(fake) ((void)(fake))
 #endif
 #else
-#define ANNOUNCE(w, to, dying, fake) ((void)0)
+#define ANNOUNCE(t, to, dying, fake) ((void)0)
 #define ARRIVED(fake) ((void)0)
 #endif
 
@@ -165,16 +165,16 @@ static inline __attribute__((always_inline)) struct coir__worker *go(struct coir
   if (COIR_LIKELY(f && f->sp)) {
     atm_show(&w->current, f);
     atm_show(&f->ran_at, atm_load_rlx(&w->look_tick));
-    ANNOUNCE(w, f, dying, &fake);
+    ANNOUNCE(w->thread, f, dying, &fake);
     w = coir__ctx_switch(save, f->sp, w);
   } else if (f && bind_stack(w, f)) {
     atm_show(&w->current, f);
-    ANNOUNCE(w, f, dying, &fake);
+    ANNOUNCE(w->thread, f, dying, &fake);
     w = coir__ctx_start(save, f->stack->top, fiber_main, w);
   } else {
     if (f) requeue(w, f);
     atm_show(&w->current, NULL);
-    ANNOUNCE(w, NULL, dying, &fake);
+    ANNOUNCE(w->thread, NULL, dying, &fake);
     w = coir__ctx_switch(save, w->thread->idle_sp, w);
   }
   ARRIVED(fake);
@@ -253,7 +253,7 @@ void coir__breathe_now(struct coir_fiber *f) {
   coir_yield();
 }
 
-void coir__run_fiber(struct coir__worker *w, struct coir_fiber *f) {
+bool coir__run_fiber(struct coir__worker *w, struct coir_fiber *f) {
   struct coir__thread *t = w->thread;
   void *fake = NULL;
   (void)fake;
@@ -262,7 +262,7 @@ void coir__run_fiber(struct coir__worker *w, struct coir_fiber *f) {
   if (!f->sp && !bind_stack(w, f)) {
     requeue(w, f);
     coir__os_thread_yield(); /* others may give memory back */
-    return;
+    return true;
   }
   atm_bump(&w->counts.switches, 1);
 #if defined(COIR_TRACE)
@@ -271,14 +271,28 @@ void coir__run_fiber(struct coir__worker *w, struct coir_fiber *f) {
 #endif
   atm_show(&w->current, f);
   atm_show(&f->ran_at, atm_load_rlx(&w->look_tick));
-  ANNOUNCE(w, f, false, &fake);
+  ANNOUNCE(w->thread, f, false, &fake);
   if (f->sp) w = coir__ctx_switch(&t->idle_sp, f->sp, w);
   else w = coir__ctx_start(&t->idle_sp, f->stack->top, fiber_main, w);
   ARRIVED(fake);
+  if (COIR_UNLIKELY(!w)) return false;
 #if defined(COIR_TRACE)
   coir__trace_leave(w, id);
 #endif
   arrive(w);
+  return true;
+}
+
+void coir__switch_home(struct coir__thread *t, struct coir_fiber *f) {
+  void *fake = NULL;
+  (void)fake;
+  if (COIR_UNLIKELY(f->b.flags & COIR__FIBER_CANARY)) coir__stack_check(f->stack, __builtin_frame_address(0));
+  f->err = *t->errno_location;
+  ANNOUNCE(t, NULL, false, &fake);
+  struct coir__worker *w = coir__ctx_switch(&f->sp, t->idle_sp, NULL);
+  ARRIVED(fake);
+  arrive(w);
+  *w->errno_location = f->err;
 }
 
 /* ---- Ready ----------------------------------------------------------------------------------------------------- */
@@ -496,7 +510,10 @@ static void attr_apply(struct coir_fiber *f, const struct coir_attr *attr, const
   } else if (attr->pinned) {
     f->b.home = (uint16_t)(w ? w->index : 0);
   }
-  if (attr->pinned) f->b.flags |= COIR__FIBER_BOUND;
+  if (attr->pinned) {
+    f->b.flags |= COIR__FIBER_BOUND;
+    atm_store_rlx(&f->rt->workers[f->b.home]->has_pinned, 1); /* relaxed: it is queued there by release and acquire */
+  }
   if (attr->name) {
     strncpy(f->name, attr->name, COIR__NAME_MAX - 1);
     f->name[COIR__NAME_MAX - 1] = 0;

@@ -453,6 +453,22 @@ static void sleep_and_learn(struct coir__worker *w, int64_t deadline) {
   else if (!sent && w->credit > 0) w->credit--;
 }
 
+static _Atomic(int) runtimes_asleep; /* (a) whose workers all sleep without limit, or are about to */
+
+int coir__idle_runtimes(void) { return atm_load_sc(&runtimes_asleep); }
+void coir__idle_fork_child(void) { atm_store_rlx(&runtimes_asleep, 0); }
+
+/* Sequentially consistent: counted before the look at threads that sleep; those do it the other way round (deadlock.c).
+ */
+static void deep_begin(struct coir_runtime *rt) {
+  atm_add_sc(&rt->deep_begun, 1);
+  if (atm_add_sc(&rt->deep, 1) + 1 == (uint32_t)rt->worker_count) atm_add_sc(&runtimes_asleep, 1);
+}
+
+static void deep_end(struct coir_runtime *rt) {
+  if (atm_sub_sc(&rt->deep, 1) == (uint32_t)rt->worker_count) atm_sub_sc(&runtimes_asleep, 1);
+}
+
 void coir__idle_sleep(struct coir__worker *w) {
   struct coir_runtime *rt = w->rt;
   uint64_t bit = bit_of(w);
@@ -465,7 +481,7 @@ void coir__idle_sleep(struct coir__worker *w) {
   }
   int64_t span = plan(w);
   bool deep = span == COIR_NEVER;
-  if (deep) atm_add_sc(&rt->deep, 1);
+  if (deep) deep_begin(rt);
   bool stay = last_look(w, &span) || coir__runtime_idle(rt, deep);
   if (!stay) {
     int64_t deadline = atm_load_acq(&w->timers.next);
@@ -474,7 +490,7 @@ void coir__idle_sleep(struct coir__worker *w) {
     w->slept = true;
     w->stale = w->is_watcher;
   }
-  if (deep) atm_sub_sc(&rt->deep, 1);
+  if (deep) deep_end(rt);
   if (stay) { /* announcers that saw us search may have relied on us: search on, and end it properly */
     atm_add_sc(&rt->searching, 1);
     w->searching = 1;

@@ -48,6 +48,7 @@ void coir_runtime_get_stats(struct coir_runtime *runtime, struct coir_stats *out
     s.polls += atm_load_rlx(&c->polls);
     s.io_events += atm_load_rlx(&c->io_events);
     s.timers_fired += atm_load_rlx(&c->timers_fired);
+    s.handoffs += atm_load_rlx(&c->handoffs);
   }
   s.wakes += atm_load_rlx(&runtime->wakes_outside);
   s.fibers_dropped = atm_load_rlx(&runtime->dropped);
@@ -84,14 +85,17 @@ static PEEKS int64_t last_run(const struct coir_fiber *f, int64_t since) {
   return (int64_t)(end - ago) << COIR__LOOK_SHIFT;
 }
 
-/* Everything is read while the fiber may go on: relaxed reads of words, each true at some moment. */
-static PEEKS void describe(struct coir_runtime *rt, const struct coir_fiber *f, struct coir_fiber_info *out) {
+/* Everything is read while the fiber may go on: relaxed reads of words, each true at some moment. Acquire, of those
+ * that are written at its end: who no longer finds it listed finds what it has done. False: it has ended. */
+static PEEKS bool describe(struct coir_runtime *rt, const struct coir_fiber *f, struct coir_fiber_info *out) {
   memset(out, 0, sizeof *out);
+  out->entry = atm_load_acq(&f->entry);
+  if (!out->entry || (atm_load_acq(&f->ended) & COIR__ENDED)) return false;
   out->id = PEEK(f->id);
   int worker = running_on(rt, f);
-  out->state = worker >= 0 ? COIR_FIBER_RUNNING : state_of(f);
+  bool is_away = __atomic_load_n(&f->b.more, __ATOMIC_RELAXED) & COIR__MORE_AWAY;
+  out->state = worker >= 0 ? COIR_FIBER_RUNNING : is_away ? COIR_FIBER_WAITING : state_of(f);
   out->worker = worker >= 0 ? worker : PEEK(f->b.worker);
-  out->entry = atm_load_rlx(&f->entry);
   out->waits_for = "";
   if (out->state == COIR_FIBER_WAITING) {
     uint64_t on = atm_load_rlx(&f->waits_on);
@@ -106,12 +110,13 @@ static PEEKS void describe(struct coir_runtime *rt, const struct coir_fiber *f, 
   const struct coir__stack *s = PEEK(f->stack);
   const void *sp = PEEK(f->sp);
   if (!s && size_class < COIR__STACK_CLASSES) out->stack_bytes = coir__stack_class_bytes((int)size_class);
-  if (!s) return;
+  if (!s) return true;
   out->ran_at = last_run(f, out->since);
   out->stack_bytes = PEEK(s->bytes);
   uintptr_t at = (uintptr_t)sp, low = (uintptr_t)PEEK(s->low), top = (uintptr_t)PEEK(s->top);
   out->stack_used = at >= low && at < top ? top - at : 0;
   if (out->stack_used < coir__os_page()) out->stack_used = coir__os_page(); /* it has been run on */
+  return true;
 }
 
 size_t coir_runtime_list(struct coir_runtime *runtime, struct coir_fiber_info *out, size_t max) {
@@ -121,25 +126,26 @@ size_t coir_runtime_list(struct coir_runtime *runtime, struct coir_fiber_info *o
     for (uint32_t i = 0; i < slab->count; i++) {
       const struct coir_fiber *f = &slab->fibers[i];
       if (!atm_load_acq(&f->entry) || (atm_load_acq(&f->ended) & COIR__ENDED)) continue;
-      live++;
-      if (out && n < max) describe(runtime, f, &out[n++]);
+      if (out && n < max && !describe(runtime, f, &out[n++])) n--;
+      else live++;
     }
   return live;
 }
 
-/* With its backtrace, unless it does not wait, or never stands still long enough. */
-static void visit_fiber(struct coir_runtime *rt, const struct coir_fiber *f, struct coir__backtrace *b,
+/* With its backtrace, unless it does not wait, or never stands still long enough. Returns 0 if it has ended. */
+static int visit_fiber(struct coir_runtime *rt, const struct coir_fiber *f, struct coir__backtrace *b,
                         coir_visit_fn visit, void *arg) {
   struct coir_fiber_info info;
   void *const *frames = NULL;
   size_t count = 0;
   for (int tries = 0; tries < WALK_TRIES_MAX && !count; tries++) {
     uint64_t wait = coir__backtrace_begin(f);
-    describe(rt, f, &info);
+    if (!describe(rt, f, &info)) return 0;
     if (info.state != COIR_FIBER_WAITING) break;
     if (wait && coir__backtrace_copy(b, f, wait)) count = coir__backtrace_unwind(b, &frames);
   }
   visit(&info, frames, count, arg);
+  return 1;
 }
 
 int64_t coir_runtime_walk(struct coir_runtime *runtime, coir_visit_fn visit, void *arg) {
@@ -151,8 +157,7 @@ int64_t coir_runtime_walk(struct coir_runtime *runtime, coir_visit_fn visit, voi
     for (uint32_t i = 0; i < slab->count; i++) {
       const struct coir_fiber *f = &slab->fibers[i];
       if (!atm_load_acq(&f->entry) || (atm_load_acq(&f->ended) & COIR__ENDED)) continue;
-      visit_fiber(runtime, f, b, visit, arg);
-      visited++;
+      visited += visit_fiber(runtime, f, b, visit, arg);
     }
   coir__backtrace_destroy(b);
   return visited;

@@ -121,6 +121,8 @@ int coir__runq_init(struct coir__worker *w);
 void coir__runq_fini(struct coir__worker *w);
 /* pop, push, and the next slot, inline: runq.h */
 void coir__runq_push_lifo(struct coir__worker *w, struct coir_fiber *f); /* owner: newest of the deque */
+/* Owner: what depth-first work may pass over for ever: the oldest of the ring, or of the deque. */
+struct coir_fiber *coir__runq_pop_aged(struct coir__worker *w, bool deepest);
 uint64_t coir__runq_length(const struct coir__worker *w);                /* any thread: ring and deque, roughly */
 bool coir__runq_has_next(const struct coir__worker *w);                  /* any thread */
 /* Takes half of what stands behind the oldest of the victim's ring, or one of its deque; with `lone` also a single
@@ -146,6 +148,8 @@ void coir__idle_notify_outside(struct coir_runtime *rt);     /* the same from a 
 void coir__idle_wake(struct coir__worker *w);                /* make this worker look at its inbox and phase */
 void coir__idle_attention(struct coir_runtime *rt);          /* the same for all of them */
 bool coir__idle_search_begin(struct coir__worker *w);        /* may it search? */
+int coir__idle_runtimes(void);                               /* how many there are whose workers all sleep deeply */
+void coir__idle_fork_child(void);                            /* fork, in the child: none */
 void coir__idle_quit(struct coir__worker *w);                /* it leaves the loop for good */
 void coir__idle_mind(struct coir__post *post);               /* what the thread of a shared poller does, until HALT */
 void coir__idle_dismiss(struct coir__post *post);            /* any thread, once the phase is HALT: ends that */
@@ -212,7 +216,11 @@ void coir__switch_prepare_thread(struct coir__thread *t); /* before a thread run
 /* A waiting fiber's wait is over: queue it. `w`: the worker that the calling thread carries, or NULL. */
 void coir__ready(struct coir__worker *w, struct coir_fiber *f);
 void coir__switch_away(struct coir__worker *w, enum coir__after after); /* next fiber, or the thread's own stack */
-void coir__run_fiber(struct coir__worker *w, struct coir_fiber *f);     /* from the thread's own stack; returns there */
+/* From the thread's own stack; returns there. False: the fiber has given the worker away, and is t->away. */
+bool coir__run_fiber(struct coir__worker *w, struct coir_fiber *f);
+/* From a fiber whose thread carries no worker, to the thread's own stack, where coir__run_fiber returns false. Returns
+ * when somebody else runs the fiber. */
+void coir__switch_home(struct coir__thread *t, struct coir_fiber *f);
 void coir__fiber_free(struct coir__worker *w, struct coir_fiber *f);    /* ended, and nobody holds it */
 void coir__fibers_drop(struct coir_runtime *rt); /* not running: forgets every fiber that is left */
 /* Spawned and not ended; suspended generators do not count. 0 is reliable (fiber.c says why). */
@@ -374,6 +382,7 @@ static inline bool coir__waiter_is_parked(struct coir__waiter *waiter) {
 void coir__cancel_body_over(struct coir__waiter *waiter, uint32_t depth);
 struct coir__waiter *coir__waiter_self(void); /* that of the calling fiber or plain thread; NULL: no memory for it */
 const char *coir__reason_name(enum coir__reason reason);
+bool coir__reason_is_others(enum coir__reason reason); /* only a fiber or a thread ends such a wait */
 
 /* ---- block.c: a bounded pool of threads for calls that block --------------------------------------------------- */
 /* Runs fn(arg) on a pool thread while the fiber waits; on a plain thread runs it at once. Always runs it to its end:
@@ -439,8 +448,14 @@ void coir__scope_opener_ended(struct coir_fiber *f);
 /* ---- worker.c -------------------------------------------------------------------------------------------------- */
 int coir__worker_create(struct coir_runtime *rt, int index);
 void coir__worker_destroy(struct coir__worker *w);
-void coir__worker_loop(struct coir__worker *w);  /* until the phase is HALT; the calling thread carries it */
+/* The calling thread carries the worker until the phase is HALT: returns true; or loses it: returns false (carry.c). */
+bool coir__worker_loop(struct coir__worker *w, struct coir__thread *t);
 void coir__worker_halt(struct coir_runtime *rt); /* any thread: everyone leaves the loop */
+
+/* ---- carry.c --------------------------------------------------------------------------------------------------- */
+void coir__carry(struct coir__worker *w); /* the calling thread carries it, and later others, until the phase is HALT */
+void coir__carry_halt(struct coir_runtime *rt); /* the phase is HALT: wakes the threads that carry nothing */
+void coir__carry_join(struct coir_runtime *rt); /* waits for the extra threads, when all others have ended */
 
 /* ---- balance.c ------------------------------------------------------------------------------------------------- */
 void coir__balance(struct coir__worker *w, int64_t now); /* give some away if it has far more than another */
@@ -475,12 +490,17 @@ size_t coir__backtrace_unwind(struct coir__backtrace *b, void *const **frames);
 /* ---- runtime.c ------------------------------------------------------------------------------------------------- */
 /* By a worker that found nothing to do: is it the end? `deep`: it goes to sleep without limit. True: it should not. */
 bool coir__runtime_idle(struct coir_runtime *rt, bool deep);
+/* By a thread that is not Coir's, when it has slept for so long (coir__thread_sleep_begin). */
+#define COIR__SLEEPER_LOOKS COIR_MS(10)
+void coir__runtime_thread_sleeps(void);
 void coir__runtime_cancel_all(struct coir_runtime *rt);
-bool coir__runtime_others_run(struct coir_runtime *rt); /* or may: it could not be found out */
+int coir__runtimes_on(void); /* how many are not off */
 
 /* ---- deadlock.c ------------------------------------------------------------------------------------------------ */
 /* By a worker that goes to sleep without limit. True: there was one, and something has been done about it. */
 bool coir__deadlock_look(struct coir_runtime *rt);
+/* Any thread; the runtime stays meanwhile. True: there is one, and one of its workers should look. */
+bool coir__deadlock_is_near(struct coir_runtime *rt);
 /* Keeps a runtime that does not run from running, until it is let go. False: it runs. Hold it for moments only. */
 bool coir__runtime_hold(struct coir_runtime *rt);
 void coir__runtime_let_go(struct coir_runtime *rt);

@@ -6,6 +6,9 @@
  * What a descriptor is we know for good only where it is adopted. Otherwise reads and writes guess that a number that
  * was a socket last time still is one (the kernel says ENOTSOCK if not), and look in every other case.
  *
+ * A call belongs to one life of its number (poll.c), from its first look at the record to its end: what it has found
+ * out in one life it never applies to the next.
+ *
  * A wait transfers nothing, so a deadline or a cancellation loses no data. A cancellation that is pending when a call
  * begins is noticed when the call would wait.
  *
@@ -55,16 +58,15 @@ static int io_pause(int64_t *step, int64_t deadline) {
   return coir_sleep_until(deadline - now < *step ? deadline : now + *step);
 }
 
-/* Tries until it succeeds, fails, or may not wait any more. `event`: COIR__POLL_IN or _OUT. */
-static ssize_t transfer(struct io *io, io_try try, uint32_t event, int64_t deadline) {
-  int rc;
-  struct coir__fd *d = coir__fd_find(io->fd, &rc);
-  if (COIR_UNLIKELY(!d)) return rc;
-  coir__breathe(coir__self());
+/* Tries until it succeeds, fails, or may not wait any more. `seen`: the record's word as the call began. `event`:
+ * COIR__POLL_IN or _OUT. */
+static ssize_t transfer_in(struct coir__fd *d, uint64_t seen, struct io *io, io_try try, uint32_t event,
+                           int64_t deadline) {
   struct coir_fiber *f = self();
   enum coir__reason reason = event == COIR__POLL_IN ? COIR__REASON_READ : COIR__REASON_WRITE;
+  int rc;
   int64_t step = 0;
-  uint64_t seen = coir__fd_begin(d), life = seen & COIR__FD_LIFE;
+  uint64_t life = seen & COIR__FD_LIFE;
   if (COIR_UNLIKELY(seen & COIR__FD_KEPT) && event == COIR__POLL_IN && (rc = coir__fd_take_kept(d)) < 0) return rc;
   /* An adopted descriptor that is dry would say EAGAIN. With no time left we ask: the poller may be late. */
   bool skip = (seen & COIR__FD_ADOPTED) && (seen & event) && !has_passed(deadline);
@@ -85,6 +87,22 @@ static ssize_t transfer(struct io *io, io_try try, uint32_t event, int64_t deadl
     if (rc < 0) return rc;
     if (f) f->b.streak = 0;
   }
+}
+
+static ssize_t transfer(struct io *io, io_try try, uint32_t event, int64_t deadline) {
+  int rc;
+  struct coir__fd *d = coir__fd_find(io->fd, &rc);
+  if (COIR_UNLIKELY(!d)) return rc;
+  coir__breathe(coir__self());
+  return transfer_in(d, coir__fd_begin(d), io, try, event, deadline);
+}
+
+/* Switches it to O_NONBLOCK, unless that life is over. */
+static int make_nonblock(struct coir__fd *d, int fd, uint64_t life) {
+  uint64_t seen = coir__fd_enter(d);
+  int rc = (seen ^ life) & COIR__FD_LIFE ? -EBADF : coir__sys_set_nonblock(fd);
+  coir__fd_leave(d, seen, 0);
+  return rc;
 }
 
 static ssize_t try_recv(struct io *io) {
@@ -145,9 +163,19 @@ static ssize_t transfer_file(struct io *io, io_try try, int64_t deadline) {
   return rc ? rc : b.result;
 }
 
+/* A guess for next time. What is adopted is known for good, and may just have become so. */
+static void guess(struct coir__fd *d, uint64_t life, bool is_socket) {
+  uint64_t old = atm_load_rlx(&d->word), next;
+  do {
+    if (((old ^ life) & COIR__FD_LIFE) || (old & COIR__FD_ADOPTED)) return;
+    next = is_socket ? old | COIR__FD_SOCKET : old & ~COIR__FD_SOCKET;
+  } while (!atm_cas_ar(&d->word, &old, next));
+}
+
 /* What a descriptor is, made ready to be tried: enum coir__kind, or an error. */
-static int kind_of(struct coir__fd *d, int fd) {
-  uint64_t word = coir__fd_begin(d);
+static int kind_of(struct coir__fd *d, int fd, uint64_t life) {
+  uint64_t word = atm_load_acq(&d->word); /* acquire: as in coir__fd_begin */
+  if (COIR_UNLIKELY((word ^ life) & COIR__FD_LIFE)) return -EBADF;
   if (word & COIR__FD_ADOPTED)
     return word & COIR__FD_SOCKET ? COIR__KIND_SOCKET
            : word & COIR__FD_PIPE ? COIR__KIND_PIPE
@@ -155,10 +183,18 @@ static int kind_of(struct coir__fd *d, int fd) {
                                   : COIR__KIND_OTHER;
   int kind = coir__sys_kind(fd);
   if (kind < 0) return kind;
-  /* A guess for next time. If the number is adopted at this very moment, the bit is right as well. */
-  if (kind == COIR__KIND_SOCKET) atm_or_sc(&d->word, COIR__FD_SOCKET);
-  int rc = kind == COIR__KIND_PIPE || kind == COIR__KIND_OTHER ? coir__sys_set_nonblock(fd) : 0;
+  if (kind == COIR__KIND_SOCKET) guess(d, life, true);
+  int rc = kind == COIR__KIND_PIPE || kind == COIR__KIND_OTHER ? make_nonblock(d, fd, life) : 0;
   return rc < 0 ? rc : kind;
+}
+
+/* The kernel says that it is no socket. If that was a guess it is corrected, and if the number has been adopted since,
+ * as what it is, all is well. If it was adopted as a socket, it was closed by close(2), against the promise, and that
+ * is taken back: those who use what the number stands for now are none the worse for it, whatever they know of it. */
+static void forget_socket(struct coir__fd *d, uint64_t life) {
+  uint64_t word = atm_load_rlx(&d->word), both = COIR__FD_ADOPTED | COIR__FD_SOCKET;
+  if (!((word ^ life) & COIR__FD_LIFE) && (word & both) == both) coir__fd_disown(d);
+  guess(d, life, false);
 }
 
 /* The same transfer for each kind of descriptor. */
@@ -171,19 +207,19 @@ static ssize_t transfer_any(struct io *io, const struct ways *ways, int64_t dead
   int rc;
   struct coir__fd *d = coir__fd_find(io->fd, &rc);
   if (!d) return rc;
-  if (COIR_LIKELY(atm_load_rlx(&d->word) & COIR__FD_SOCKET)) { /* relaxed: a guess; ENOTSOCK corrects it */
-    ssize_t n = transfer(io, ways->socket, ways->event, deadline);
+  coir__breathe(coir__self());
+  uint64_t seen = coir__fd_begin(d), life = seen & COIR__FD_LIFE;
+  if (COIR_LIKELY(seen & COIR__FD_SOCKET)) {
+    ssize_t n = transfer_in(d, seen, io, ways->socket, ways->event, deadline);
     if (COIR_LIKELY(n != -ENOTSOCK)) return n;
-    /* It was closed by close(2), and is something else now. If it had been adopted, that promise went with it; else it
-     * was a guess, which others correct at the same moment: for them no life may begin here. */
-    if (atm_load_rlx(&d->word) & COIR__FD_ADOPTED) coir__fd_renew(d, 0);
-    else atm_and_sc(&d->word, ~COIR__FD_SOCKET);
+    forget_socket(d, life);
+    seen = life; /* the rest may be about a file that is gone */
   }
-  int kind = kind_of(d, io->fd);
+  int kind = kind_of(d, io->fd, life);
   if (kind < 0) return kind;
   if (kind == COIR__KIND_FILE) return transfer_file(io, ways->other, deadline);
   io_try try = kind == COIR__KIND_SOCKET ? ways->socket : kind == COIR__KIND_PIPE ? ways->pipe : ways->other;
-  return transfer(io, try, ways->event, deadline);
+  return transfer_in(d, seen, io, try, ways->event, deadline);
 }
 
 ssize_t coir_read(int fd, void *buf, size_t bytes, int64_t deadline) {
@@ -357,10 +393,11 @@ int coir_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes, int64_t de
   int rc;
   struct coir__fd *d = coir__fd_find(fd, &rc);
   if (!d) return rc;
-  uint64_t word = coir__fd_begin(d);
-  if (!(word & COIR__FD_ADOPTED) && (rc = coir__sys_set_nonblock(fd)) < 0) return rc;
+  coir__breathe(coir__self());
+  uint64_t word = coir__fd_begin(d), life = word & COIR__FD_LIFE;
+  if (!(word & COIR__FD_ADOPTED) && (rc = make_nonblock(d, fd, life)) < 0) return rc;
   struct io io = {.fd = fd, .addr = addr, .addr_bytes = addr_bytes};
-  int peer = (int)transfer(&io, try_accept, COIR__POLL_IN, deadline);
+  int peer = (int)transfer_in(d, word, &io, try_accept, COIR__POLL_IN, deadline);
   if (peer < 0) return peer;
   /* A connection is of its listener's kind, which we know where that is adopted. */
   bool is_tcp = word & COIR__FD_ADOPTED ? (word & COIR__FD_TCP) != 0 : coir__sys_is_tcp(peer) != 0;
@@ -394,7 +431,7 @@ int coir_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes, int6
   if (!d) return rc;
   coir__breathe(coir__self());
   uint64_t word = coir__fd_begin(d), life = word & COIR__FD_LIFE;
-  if (!(word & COIR__FD_ADOPTED) && (rc = coir__sys_set_nonblock(fd)) < 0) return rc;
+  if (!(word & COIR__FD_ADOPTED) && (rc = make_nonblock(d, fd, life)) < 0) return rc;
   for (int64_t step = 0; (rc = connect_once(d, fd, life, addr, addr_bytes)) == -EAGAIN && names_unix(addr, addr_bytes);)
     if ((rc = io_pause(&step, deadline)) < 0) return rc; /* the backlog is full */
   /* An interrupted attempt goes on, like one that is in progress. */

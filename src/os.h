@@ -107,6 +107,19 @@ struct coir__thread *coir__thread_peek(void);
  * coir__thread_ended. */
 struct coir__thread *coir__thread_get(void);
 
+/* All records that were ever made, by next; NULL: none. */
+struct coir__thread *coir__thread_first(void);
+
+/* The calling thread, which Coir has not started and which is no worker, is going to sleep until some fiber or other
+ * thread wakes it, and does nothing else until it says that it is over: for those who look for deadlocks. `what` goes
+ * to its `asleep`. */
+void coir__thread_sleep_begin(struct coir__thread *t, uint64_t what);
+void coir__thread_sleep_end(struct coir__thread *t);
+/* How many such threads there are, in the lower bits; above them, how many times one began to be one. */
+#define COIR__SLEEPERS_BITS 24
+#define COIR__SLEEPERS_MASK ((UINT64_C(1) << COIR__SLEEPERS_BITS) - 1)
+uint64_t coir__thread_sleepers(void);
+
 /* Called on a thread that ends, with its record, before that is given back. Set by fiber.c. */
 extern void (*coir__thread_ended)(struct coir__thread *thread);
 

@@ -32,10 +32,12 @@
  * would have to hand the wake on; several readers of one descriptor are rare, and a herd costs each one system call.
  *
  * Not adopted. Anybody may close the number by close(2) and get it back for something else. So such a call always tries
- * the system call, and before each wait it has the kernel watch the descriptor again, which reports what is ready now;
- * if it turns out that it was not watched any more, the number stands for another file, and whoever waits for the old
- * one gets -EBADF. What was adopted may be disowned again. From then on all this holds for it, and those who wait
- * already are left alone, as if they had just begun to.
+ * the system call, and before each wait and after it asks the kernel whether the number still stands for the file that
+ * is watched. For a socket that is the number by which the kernel knows it, which the record keeps. Where it differs or
+ * there is none, as with pipes, we have the kernel watch the descriptor again: that reports what is ready now; where it
+ * was not watched any more it fails, and changes nothing. Then the number stands for another file, and whoever waits
+ * for the old one gets -EBADF. What was adopted may be disowned again. From then on all this holds for it, and those
+ * who wait already are left alone, as if they had just begun to.
  *
  * Other runtimes. The poller that watches a descriptor is looked at only while its runtime runs. So a fiber of another
  * runtime, which is free to wait for the same descriptor, has its own poller watch it as well, at every wait; and the
@@ -44,12 +46,13 @@
  * first of them has to wait, looks after their poller. So coir_close reaches them, too.
  *
  * The check. Of a close(2) under those who wait no event tells. So while anybody waits for what is not adopted, the
- * keeper (keeper.c) looks at these descriptors once a second: it has each watched again, as somebody would who began to
- * wait, and with the same consequences. That makes the kernel report what is ready, which wakes a worker for nothing.
- * So a socket that was found right once is then only asked for the number by which the kernel knows it. A look that
- * finds nobody lets the check fade, a second one ends it. Who waits links its clause and, a light fence later, looks
- * whether the check is on; the keeper lets it fade and, a heavy fence later, looks at all clauses once more. So at
- * least one of them notices.
+ * keeper (keeper.c) looks at these descriptors once a second: it has each watched again, as above. That makes the
+ * kernel report what is ready, which wakes a worker for nothing. So a socket at which nobody has begun to wait since it
+ * was found right is only asked for its number. For others the full look mends what that number cannot tell: that the
+ * file was another one for a moment, just when it was registered or when a call found nothing. A look that finds nobody
+ * lets the check fade, a second one ends it. Who waits links its clause and, a light fence later, looks whether the
+ * check is on; the keeper lets it fade and, a heavy fence later, looks at all clauses once more. So at least one of
+ * them notices.
  *
  * Lives. The word counts lives, and a call that finds itself in another one than it began in returns -EBADF. coir_close
  * begins a new life, waits until every thread has left its system call on the number (none of these block), and only
@@ -60,7 +63,8 @@
  * Rejected: registering per wait with EPOLLONESHOT (a system call per wait); a lock around call and wait (a system call
  * under a spin lock); a hash table instead of the table (a miss and a lock per call); poll(2) for plain threads
  * (coir_close could not end it); to look at the open file by fstat(2) in the check (it may block, and files of some
- * kinds share one inode).
+ * kinds share one inode); to see by EPOLL_CTL_ADD whether a file is watched (if not, it is then, and others who look at
+ * the same moment are told so; to take it out again takes it out for who has begun to wait for it meanwhile).
  *
  * I1: a clause is linked only while its direction is dry and a running poller watches the descriptor.
  * I2: dry is set only by a call that found nothing, with no event since before its system call.
@@ -217,6 +221,9 @@ static inline bool is_armed(const struct coir__fd *d, uint64_t word, const struc
   return (word & COIR__FD_ADOPTED) && d->is_watched && d->rt == rt;
 }
 
+/* Relaxed: adopted and disowned under the lock, which is held. */
+static inline bool is_adopted(const struct coir__fd *d) { return atm_load_rlx(&d->word) & COIR__FD_ADOPTED; }
+
 /* What one attempt to have it watched is about. */
 struct attempt {
   struct coir__poller *home; /* the poller that the record names */
@@ -227,7 +234,9 @@ struct attempt {
   bool is_again; /* it watches the descriptor already, as far as we know */
   bool is_sure;  /* and we know that it does: no need to ask */
   bool is_check; /* the caller does not want to wait */
-  uint32_t file; /* of a check: coir__sys_socket_id */
+  bool is_woken; /* but has waited, and wants to go on */
+  bool asks;     /* for `file`: it may be a socket that may have been closed by close(2) */
+  uint32_t file; /* coir__sys_socket_id; of an earlier moment than that at which it is watched */
 };
 
 /* The lock is held. */
@@ -235,20 +244,27 @@ static void attempt_open(struct coir__fd *d, struct attempt *a) {
   a->home = d->poller;
   a->is_home = !a->is_check && d->rt == a->rt;
   a->is_again = d->is_watched;
-  a->is_sure = a->is_again && (atm_load_rlx(&d->word) & COIR__FD_ADOPTED); /* relaxed: changed under the lock */
+  a->is_sure = a->is_again && is_adopted(d);
+  a->asks = !is_adopted(d) && (!a->is_again || atm_load_rlx(&d->file) || (a->is_check && !a->is_woken));
   a->generation = d->generation;
   if (!a->is_home) coir__poller_pin(a->home); /* it exists while the record names it (coir__poll_forget) */
   coir__fd_enter(d);
 }
 
-/* Decides who is to watch it, and counts the caller in. Returns 1; 0 when it is watched for good; -EBADF. */
+/* Whether the caller's runtime has a poller that watches the socket a->file; the lock is held. */
+static inline bool is_as_known(const struct coir__fd *d, const struct attempt *a) {
+  return a->file && atm_load_rlx(&d->file) == a->file && d->is_watched && d->rt == a->rt;
+}
+
+/* Decides who is to watch it, and counts the caller in. Returns 1; 0 when it is watched, and the file is the same for
+ * all that a->file tells; -EBADF. */
 static int attempt_begin(struct coir__fd *d, int fd, uint64_t life, struct attempt *a, struct coir__poller *mine) {
   struct coir__worker *w = coir__carried();
   int rc = 1;
   coir__bias_lock(w, &d->q.lock);
   uint64_t word = atm_load_acq(&d->word);
   if ((word ^ life) & COIR__FD_LIFE) rc = -EBADF;
-  else if (is_armed(d, word, a->rt)) rc = 0;
+  else if (is_armed(d, word, a->rt) || is_as_known(d, a)) rc = 0;
   else {
     if (!d->poller) {
       d->poller = mine;
@@ -293,7 +309,7 @@ static int attempt_end(struct coir__fd *d, int fd, struct attempt *a, int rc) {
     d->poller = a->home;
     if (a->is_home) d->rt = a->rt;
     d->is_watched = true;
-    if (a->is_check || !a->is_again) atm_store_rlx(&d->file, a->file);
+    if (a->asks || !a->is_again) atm_store_rlx(&d->file, a->file);
   } else if (a->is_again && is_another(rc)) {
     d->generation++;
     d->poller = NULL;
@@ -318,8 +334,10 @@ int coir__fd_watch(struct coir__fd *d, int fd, uint64_t life) {
   int rc = w ? 0 : service_get(&mine);
   if (rc) return rc;
   do {
+    a.file = atm_load_rlx(&d->file) ? coir__sys_socket_id(fd) : 0; /* relaxed: a guess whether it is worth it */
     if ((rc = attempt_begin(d, fd, life, &a, mine)) <= 0) return rc;
     uint64_t tag = tag_of(&a, fd);
+    a.file = a.asks ? coir__sys_socket_id(fd) : 0;
     rc = a.is_sure ? 0 : a.is_again ? coir__poller_rewatch(a.home, fd, tag) : coir__poller_watch(a.home, fd, tag);
     if (rc == 0 && a.mine && (rc = coir__poller_rewatch(a.mine, fd, tag)) == -ENOENT)
       rc = coir__poller_watch(a.mine, fd, tag);
@@ -343,27 +361,31 @@ static bool has_checked_waiters(struct coir__fd *d) {
 static bool check_begin(struct coir__fd *d, struct attempt *a) {
   struct coir__worker *w = coir__carried();
   coir__bias_lock(w, &d->q.lock);
-  bool is_due = has_checked_waiters(d) && d->is_watched;
-  if (is_due) attempt_open(d, a);
+  bool is_due = (a->is_woken ? !is_adopted(d) : has_checked_waiters(d)) && d->is_watched;
+  if (is_due) {
+    atm_store_rlx(&d->is_checked, true); /* who links a clause from now on clears it */
+    attempt_open(d, a);
+  }
   coir__bias_unlock(w, &d->q.lock);
   return is_due;
 }
 
 /* Ends the waits for it if the number does not stand for the file any more that is watched. */
-static void check_fd(struct coir__fd *d, int fd) {
-  struct attempt a = {.is_check = true};
+static void check_fd(struct coir__fd *d, int fd, bool is_woken) {
+  struct attempt a = {.is_check = true, .is_woken = is_woken};
   int rc;
   do {
     if (!check_begin(d, &a)) return;
-    a.file = coir__sys_socket_id(fd);
+    a.file = a.asks ? coir__sys_socket_id(fd) : 0;
     rc = attempt_end(d, fd, &a, coir__poller_rewatch(a.home, fd, tag_of(&a, fd)));
   } while (rc > 0);
 }
 
-/* What is known as it was found right last time needs no further look. */
+/* A socket at which nobody has begun to wait since it was found right needs no further look if it is still the same.
+ * Relaxed: what is not so now was so a moment ago, and the next look comes. */
 static void check_quickly(struct coir__fd *d, int fd) {
-  uint32_t known = atm_load_rlx(&d->file); /* relaxed: if it is not what is watched now, it was so a moment ago */
-  if (!known || known != coir__sys_socket_id(fd)) check_fd(d, fd);
+  uint32_t known = atm_load_rlx(&d->file);
+  if (!atm_load_rlx(&d->is_checked) || !known || known != coir__sys_socket_id(fd)) check_fd(d, fd, false);
 }
 
 /* The look at all of them is over. Returns when the next one is due. */
@@ -433,9 +455,15 @@ void coir__fd_link(struct coir__worker *w, struct coir__fd *d, struct coir__wait
   fc->events = events;
   fc->closed = false;
   coir__wait_add(wait, &fc->clause, &d->q);
-  bool is_adopted = atm_load_rlx(&d->word) & COIR__FD_ADOPTED; /* relaxed: adopted and disowned under the lock */
+  bool needs_check = !is_adopted(d);
+  if (needs_check) atm_store_rlx(&d->is_checked, false);
   coir__bias_unlock(w, &d->q.lock);
-  if (!is_adopted) check_want();
+  if (needs_check) check_want();
+}
+
+/* Who adopts has looked, and begun a new generation for those who waited. The lock is held. */
+static inline bool may_go_on(const struct coir__fd *d, uint32_t generation) {
+  return is_adopted(d) || d->generation == generation;
 }
 
 /* By who was woken: does the number still stand for the file that it waited for? An event of a file that lives on under
@@ -444,15 +472,14 @@ void coir__fd_link(struct coir__worker *w, struct coir__fd *d, struct coir__wait
 static int still_same(struct coir__fd *d, int fd, uint32_t generation) {
   struct coir__worker *w = coir__carried();
   coir__bias_lock(w, &d->q.lock);
-  bool is_adopted = atm_load_rlx(&d->word) & COIR__FD_ADOPTED; /* relaxed: adopted and disowned under the lock */
-  bool is_same = is_adopted || d->generation == generation;    /* who adopts has looked, and begun a new generation */
-  bool asks = !is_adopted && is_same && d->is_watched;
-  struct coir__poller *home = d->poller;
-  if (asks) coir__poller_pin(home); /* it exists while the record names it (coir__poll_forget) */
+  bool is_same = may_go_on(d, generation), asks = is_same && !is_adopted(d) && d->is_watched;
+  uint32_t known = atm_load_rlx(&d->file);
   coir__bias_unlock(w, &d->q.lock);
-  if (asks) {
-    is_same = coir__poller_watches(home, fd);
-    coir__poller_unpin(home);
+  if (asks && (!known || known != coir__sys_socket_id(fd))) {
+    check_fd(d, fd, true);
+    coir__bias_lock(w, &d->q.lock);
+    is_same = may_go_on(d, generation);
+    coir__bias_unlock(w, &d->q.lock);
   }
   return is_same ? 0 : -EBADF;
 }
@@ -507,7 +534,7 @@ void coir__fd_renew(struct coir__fd *d, uint64_t bits) {
 
 void coir__fd_adopt(struct coir__fd *d, int fd, uint64_t bits) {
   struct coir__worker *w = coir__carried();
-  check_fd(d, fd); /* who waits for a file that is gone must not look at this one */
+  check_fd(d, fd, false); /* who waits for a file that is gone must not look at this one */
   coir__bias_lock(w, &d->q.lock);
   word_change(d, COIR__FD_USER - 1, bits, 0);
   d->generation++;
@@ -590,7 +617,7 @@ void coir__poll_forget(struct coir__poller *p) {
     bool is_named = d->poller == p;
     coir__bias_unlock(w, &d->q.lock);
     if (!is_named) continue;
-    check_fd(d, (int)fd); /* afterwards nobody could tell */
+    check_fd(d, (int)fd, false); /* afterwards nobody could tell */
     coir__bias_lock(w, &d->q.lock);
     if (d->poller == p) {
       d->poller = NULL;

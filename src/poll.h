@@ -22,9 +22,6 @@ int coir__poller_watch(struct coir__poller *p, int fd, uint64_t tag);
 int coir__poller_rewatch(struct coir__poller *p, int fd, uint64_t tag); /* the same, but -ENOENT if it is not watched */
 void coir__poller_unwatch(struct coir__poller *p, int fd);
 
-/* Whether the file that `fd` stands for is watched. True also if it cannot be told. */
-bool coir__poller_watches(struct coir__poller *p, int fd);
-
 /* While it is pinned coir__poller_destroy does not return. For a moment only. */
 void coir__poller_pin(struct coir__poller *p);
 void coir__poller_unpin(struct coir__poller *p);
@@ -94,7 +91,8 @@ struct coir__fd {
   struct coir_runtime *rt;                     /* (l) q.lock: whose poller that is; NULL: the plain threads' */
   uint32_t generation;                         /* (l) q.lock: upper half of the tag that counts */
   int kept;                                    /* (l) q.lock: the error that COIR__FD_KEPT announces */
-  uint32_t is_watched;                         /* (l) q.lock: poller does watch it */
+  bool is_watched;                             /* (l) q.lock: poller does watch it */
+  _Atomic(bool) is_checked;                    /* (a) the check has looked since the last one began to wait */
   _Atomic(uint32_t) file;                      /* (a) written under q.lock: coir__sys_socket_id of what is watched; 0 */
 };
 
@@ -118,8 +116,8 @@ static inline uint64_t coir__fd_begin(struct coir__fd *d) {
   return COIR_LIKELY(!(word & COIR__FD_CLOSING)) ? word : coir__fd_settle(d);
 }
 
-/* Around every system call on the number. Acquire: what the poller knew when it counted an event; pairs with its
- * compare-and-swap. Returns the word as it was. */
+/* Around every system call on the number that must not meet the next file. Acquire: what the poller knew when it
+ * counted an event; pairs with its compare-and-swap. Returns the word as it was. */
 static inline uint64_t coir__fd_enter(struct coir__fd *d) { return atm_add_sc(&d->word, COIR__FD_USER); }
 
 /* `seen` is what coir__fd_enter returned. With `dry` not 0 the call found that direction dry: so it is, unless an event

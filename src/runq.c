@@ -193,6 +193,18 @@ struct coir_fiber *coir__runq_pop_extra(struct coir__worker *w) {
   return f;
 }
 
+struct coir_fiber *coir__runq_pop_aged(struct coir__worker *w, bool deepest) {
+  struct coir__runq *q = &w->q;
+  if (deepest) {
+    uint64_t t = atm_load_acq(&q->top);
+    if ((int64_t)(atm_load_rlx(&q->bottom) - t) <= 0) return NULL; /* ours: it does not move meanwhile */
+    struct coir_fiber *f = coir__ring_get(atm_load_rlx(&q->deque), t);
+    return atm_cas_sc(&q->top, &t, t + 1) ? f : NULL;
+  }
+  q->next_runs = COIR__NEXT_RUNS_MAX; /* so the next slot has had its turn */
+  return coir__runq_pop_fifo(w);
+}
+
 /* How many stand between head and tail. Not atomic, so it may be less than nothing. */
 static int64_t ring_length(uint64_t head, uint64_t tail) {
   uint64_t gap = head & COIR__RING_GAP;

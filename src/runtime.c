@@ -17,6 +17,7 @@ static struct coir_runtime *runtimes;                            /* (l) runtimes
 static pthread_mutex_t default_lock = PTHREAD_MUTEX_INITIALIZER; /* before runtimes_lock */
 static _Atomic(struct coir_runtime *) default_runtime;           /* (a) written under default_lock */
 static struct coir_config default_config;                        /* (l) default_lock */
+static _Atomic(int) runtimes_on;                                 /* (a) whose phase is not OFF */
 
 /* ---- Memory ---------------------------------------------------------------------------------------------------- */
 
@@ -49,8 +50,10 @@ static void in_child(void) {
   for (struct coir_runtime *rt = runtimes; rt; rt = rt->next) atm_store_rlx(&rt->forked, 1);
   runtimes = NULL;
   atm_store_rlx(&default_runtime, NULL);
+  atm_store_rlx(&runtimes_on, 0);
   struct coir__thread *t = coir__thread_peek();
   if (t) t->worker = NULL;
+  coir__idle_fork_child();
   coir__poll_fork_child();
   coir__block_fork_child();
   coir__bias_fork_child();
@@ -236,15 +239,20 @@ static void wait_for_go(struct coir_runtime *rt) {
     coir__os_futex_wait(&rt->phase, COIR__PHASE_STARTING, COIR_NEVER);
 }
 
+/* Nobody else changes it from OFF, or to OFF. */
 static void set_phase(struct coir_runtime *rt, enum coir__phase phase) {
+  bool was_off = atm_load_rlx(&rt->phase) == COIR__PHASE_OFF, is_off = phase == COIR__PHASE_OFF;
+  bool counts = was_off != is_off && !atm_load_rlx(&rt->forked);
+  if (counts && !is_off) atm_add_sc(&runtimes_on, 1); /* before any of its threads does something, and below after */
   atm_store_sc(&rt->phase, (uint32_t)phase);
+  if (counts && is_off) atm_sub_sc(&runtimes_on, 1);
   coir__os_futex_wake(&rt->phase, 1 << 30);
 }
 
 static void *worker_thread(void *worker) {
   struct coir__worker *w = worker;
   wait_for_go(w->rt);
-  coir__worker_loop(w);
+  coir__carry(w);
   return NULL;
 }
 
@@ -257,6 +265,7 @@ static void *poller_thread(void *arg) {
 
 static void join_threads(struct coir_runtime *rt, int first, int workers, int pollers) {
   for (int i = first; i < workers; i++) pthread_join(rt->workers[i]->pthread, NULL);
+  coir__carry_join(rt);
   for (int i = 0; i < pollers; i++) pthread_join(rt->posts[i].pthread, NULL);
 }
 
@@ -299,6 +308,7 @@ static int run_first(void *arg) {
 /* Everything before worker 0 begins: threads, and the first fiber, on worker 0. */
 static int run_begin(struct coir_runtime *rt, struct first *first, struct coir_fiber **handle) {
   if (atm_load_acq(&rt->phase) != COIR__PHASE_OFF) return -EBUSY;
+  atm_store_rlx(&rt->hosts, !coir__thread_peek()->is_own);
   int rc = start_threads(rt, 1);
   if (rc) return rc;
   if (first->fn) rc = coir_runtime_spawn(rt, run_first, first, &(struct coir_attr){.worker = COIR_WORKER(0)}, handle);
@@ -325,9 +335,9 @@ static bool has_latecomers(struct coir_runtime *rt) {
 /* Runs until no fiber is left, with the calling thread as worker 0, all threads having begun. Returns true to be called
  * again; false: it is off, or there was a deadlock. */
 static bool run_on(struct coir_runtime *rt) {
-  coir__worker_loop(rt->workers[0]);
+  coir__carry(rt->workers[0]);
   join_threads(rt, 1, rt->worker_count, rt->poller_count);
-  if (rt->deadlocked) return false;
+  if (atm_load_acq(&rt->deadlocked)) return false;
   pthread_mutex_lock(&rt->control);
   bool again = has_latecomers(rt) && start_threads(rt, 1) == 0;
   if (again) set_phase(rt, COIR__PHASE_RUN);
@@ -347,11 +357,11 @@ int coir_runtime_run(struct coir_runtime *runtime, coir_fn fn, void *arg, int *s
   pthread_mutex_unlock(&runtime->control);
   if (rc) return rc;
   while (run_on(runtime)) {}
-  bool deadlocked = runtime->deadlocked;
+  bool deadlocked = atm_load_acq(&runtime->deadlocked);
   if (deadlocked) coir__fibers_drop(runtime); /* what stood still behind a shield */
   if (handle) coir_detach(handle);
   if (deadlocked) {
-    runtime->deadlocked = false;
+    atm_store_rlx(&runtime->deadlocked, 0);
     atm_store_rlx(&runtime->cancel_all, 0);
     set_phase(runtime, COIR__PHASE_OFF);
   }
@@ -365,6 +375,7 @@ int coir_runtime_start(struct coir_runtime *runtime) {
   pthread_mutex_lock(&runtime->control);
   int rc = atm_load_acq(&runtime->phase) == COIR__PHASE_OFF ? start_threads(runtime, 0) : -EBUSY;
   if (!rc) {
+    atm_store_rlx(&runtime->hosts, 0);
     runtime->serving = true;
     set_phase(runtime, COIR__PHASE_SERVE);
   }
@@ -372,13 +383,18 @@ int coir_runtime_start(struct coir_runtime *runtime) {
   return rc;
 }
 
-bool coir__runtime_others_run(struct coir_runtime *rt) {
-  if (pthread_mutex_trylock(&runtimes_lock) != 0) return true;
-  bool found = false;
-  for (struct coir_runtime *other = runtimes; other && !found; other = other->next)
-    found = other != rt && atm_load_acq(&other->phase) != COIR__PHASE_OFF;
-  pthread_mutex_unlock(&runtimes_lock);
-  return found;
+int coir__runtimes_on(void) { return atm_load_sc(&runtimes_on); }
+
+/* No fiber is left, as it seems, of a runtime that serves. Who waits for that is told; and after a deadlock it is as
+ * new then. */
+static void serves_nobody(struct coir_runtime *rt) {
+  pthread_mutex_lock(&rt->control);
+  if (atm_load_acq(&rt->watched)) pthread_cond_broadcast(&rt->ended);
+  else if (atm_load_acq(&rt->deadlocked) && !rt->stopping && coir__live(rt) == 0) {
+    atm_store_rlx(&rt->cancel_all, 0);
+    atm_store_rel(&rt->deadlocked, 0); /* pairs with the acquire in look_and_act() */
+  }
+  pthread_mutex_unlock(&rt->control);
 }
 
 bool coir__runtime_idle(struct coir_runtime *rt, bool deep) {
@@ -386,12 +402,20 @@ bool coir__runtime_idle(struct coir_runtime *rt, bool deep) {
   if (phase == COIR__PHASE_RUN) {
     if (coir__live(rt) != 0) return deep && coir__deadlock_look(rt);
     coir__worker_halt(rt);
-  } else if (phase == COIR__PHASE_SERVE && atm_load_acq(&rt->watched) && coir__live(rt) == 0) {
-    pthread_mutex_lock(&rt->control);
-    pthread_cond_broadcast(&rt->ended);
-    pthread_mutex_unlock(&rt->control);
+  } else if (phase == COIR__PHASE_SERVE) {
+    bool is_asked = atm_load_acq(&rt->watched) || atm_load_acq(&rt->deadlocked);
+    if (is_asked && coir__live(rt) == 0) serves_nobody(rt);
+    return deep && coir__deadlock_look(rt);
   }
   return false;
+}
+
+void coir__runtime_thread_sleeps(void) {
+  if (coir__idle_runtimes() == 0) return;
+  pthread_mutex_lock(&runtimes_lock); /* they stay meanwhile */
+  for (struct coir_runtime *rt = runtimes; rt; rt = rt->next)
+    if (coir__deadlock_is_near(rt)) coir__idle_wake(rt->workers[0]);
+  pthread_mutex_unlock(&runtimes_lock);
 }
 
 bool coir__runtime_hold(struct coir_runtime *rt) {
@@ -417,16 +441,37 @@ void coir__runtime_cancel_all(struct coir_runtime *rt) {
     }
 }
 
+/* The calling thread is going to wait for the end of all fibers, without limit: its record, if that may be a deadlock.
+ */
+static struct coir__thread *stop_sleep_begin(struct coir_runtime *rt) {
+  struct coir__thread *t = coir__thread_get();
+  if (!t || t->is_own || t->worker) return NULL;
+  atm_store_rlx(&t->waits_on, (uint64_t)(uintptr_t)rt << 8 | COIR__REASON_STOP);
+  coir__thread_sleep_begin(t, COIR__ASLEEP_STOP);
+  return t;
+}
+
+/* Waits once for the news that no fiber is left. */
+static bool wait_for_news(struct coir_runtime *rt, int64_t deadline) {
+  struct timespec at = {.tv_sec = (time_t)(deadline / COIR_SEC(1)), .tv_nsec = (long)(deadline % COIR_SEC(1))};
+  if (deadline != COIR_NEVER) return pthread_cond_timedwait(&rt->ended, &rt->control, &at) == 0;
+  return pthread_cond_wait(&rt->ended, &rt->control) == 0;
+}
+
 /* Waits, with `control` held, until no fiber is left. */
 static int wait_for_last(struct coir_runtime *rt, int64_t deadline) {
   int rc = 0;
+  struct coir__thread *sleeper = deadline == COIR_NEVER ? stop_sleep_begin(rt) : NULL;
+  int64_t limit = sleeper ? coir__os_now() + COIR__SLEEPER_LOOKS : deadline;
   atm_store_sc(&rt->watched, 1);
   coir__idle_attention(rt); /* who is idle already adds up once more */
-  struct timespec at = {.tv_sec = (time_t)(deadline / COIR_SEC(1)), .tv_nsec = (long)(deadline % COIR_SEC(1))};
   while (!rc && !rt->halted && coir__live(rt) != 0) {
-    if (deadline == COIR_NEVER) pthread_cond_wait(&rt->ended, &rt->control);
-    else if (pthread_cond_timedwait(&rt->ended, &rt->control, &at)) rc = coir__live(rt) ? -ETIMEDOUT : 0;
+    if (wait_for_news(rt, limit)) continue;
+    if (limit == deadline) rc = coir__live(rt) ? -ETIMEDOUT : 0;
+    else coir__runtime_thread_sleeps();
+    limit = deadline;
   }
+  if (sleeper) coir__thread_sleep_end(sleeper);
   atm_store_sc(&rt->watched, 0);
   return rt->halted ? 0 : rc;
 }
@@ -480,6 +525,7 @@ int coir_runtime_stop(struct coir_runtime *runtime, enum coir_stop how, int64_t 
   }
   if (!rc) {
     atm_store_rlx(&runtime->cancel_all, 0);
+    atm_store_rlx(&runtime->deadlocked, 0);
     runtime->serving = runtime->halted = false;
   }
   pthread_mutex_unlock(&runtime->control);

@@ -108,7 +108,7 @@ void coir_wait_group_add(struct coir_wait_group *group, int64_t n) {
   if (COIR_UNLIKELY(is_over || g->count < 0)) {
     coir__bias_unlock(w, &g->q.lock);
     coir__fatal("%s",
-                is_over && n > 0 ? "wait group counter beyond what can be counted" : "negative wait group counter");
+                is_over && n > 0 ? "wait group counter beyond what can be counted" : "negative WaitGroup counter");
   }
   struct coir__clause *all = g->count || !g->q.list.first ? NULL : coir__waitlist_take_all(&g->q.list);
   coir__bias_unlock(w, &g->q.lock);

@@ -94,11 +94,15 @@ static bool timer_act(struct tick *t, struct coir__worker *w, int64_t now) {
 }
 
 int coir_timer_create(struct coir_timer **out, coir_fn fn, void *arg) {
+  struct coir__worker *w = coir__self();
+  return coir_runtime_timer_create(w ? w->rt : NULL, out, fn, arg);
+}
+
+int coir_runtime_timer_create(struct coir_runtime *rt, struct coir_timer **out, coir_fn fn, void *arg) {
   if (!out) return -EINVAL;
   *out = NULL;
   if (!fn) return -EINVAL;
-  struct coir__worker *w = coir__self();
-  struct coir_runtime *rt = w ? w->rt : coir_runtime_default();
+  if (!rt) rt = coir_runtime_default();
   struct coir_timer *timer = rt ? coir__alloc(NULL, sizeof *timer) : NULL; /* it may outlive its runtime */
   if (!timer) return -ENOMEM;
   tick_init(&timer->tick, rt, timer_act);

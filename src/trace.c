@@ -22,7 +22,7 @@ static struct coir_trace_hooks trace_hooks; /* (l) trace_lock */
 
 int coir_trace_set_hooks(const struct coir_trace_hooks *hooks) {
   coir__lock(&trace_lock);
-  bool busy = coir__runtime_others_run(NULL);
+  bool busy = coir__runtimes_on() != 0;
   if (!busy) trace_hooks = hooks ? *hooks : (struct coir_trace_hooks){0};
   coir__unlock(&trace_lock);
   return busy ? -EBUSY : 0;
@@ -32,6 +32,8 @@ void coir__trace_begin(struct coir__worker *w) {
   coir__lock(&trace_lock);
   w->hooks = trace_hooks;
   coir__unlock(&trace_lock);
+  if (w->left) coir__trace_leave(w, w->left);
+  w->left = 0;
 }
 
 /* Calls on_wait or on_resume. A wait for a descriptor has one clause (coir__fd_wait). */

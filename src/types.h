@@ -19,6 +19,7 @@
 
 struct coir__worker;
 struct coir__thread;
+struct coir__extra;
 struct coir__post;
 struct coir__waiter;
 struct coir__stack;
@@ -86,6 +87,7 @@ enum coir__reason {
   COIR__REASON_SCOPE,
   COIR__REASON_RESUME, /* a generator's next value */
   COIR__REASON_YIELD,  /* a generator: to be resumed */
+  COIR__REASON_STOP,   /* coir_runtime_stop: the end of all fibers */
   COIR__REASON_MAX,
 };
 
@@ -221,6 +223,7 @@ struct coir__local {
 #define COIR__MORE_KIN 1u    /* (f) the fourth line counts */
 #define COIR__MORE_LOCALS 2u /* (f) locals is not NULL: so that an end need not touch the third line to know */
 #define COIR__MORE_VOID 4u   /* (c) entry is a void (*)(void *) */
+#define COIR__MORE_AWAY 8u   /* (f) on a thread that carries no worker (carry.c) */
 
 /* A fiber. Four cache lines; the first two are what spawning and switching touch.
  *
@@ -293,9 +296,20 @@ struct coir__thread {
   const void *asan_low;        /* bounds of the thread's own stack, for AddressSanitizer */
   size_t asan_bytes;
   void *alt_stack; /* alternate signal stack, for overflow reports */
+  struct coir_fiber *away;         /* the fiber that gave its worker away, and runs here alone; or NULL (carry.c) */
+  uint32_t away_depth;             /* how many more times it entered */
+  _Atomic(struct coir__worker *) heir_to; /* (a) of a spare: what it is to carry */
+  struct coir__thread *next_spare; /* (l) of the runtime's spare_lock */
   struct coir__post *post; /* (c) of the thread of a poller: the one that it looks after; else NULL */
+  _Atomic(uint64_t) asleep; /* (a) while it sleeps until others wake it: the number of its wait, or COIR__ASLEEP_STOP;
+                               else 0. Changed by coir__thread_sleep_begin and _end */
+  _Atomic(int64_t) since;   /* (a) since when, for dumps */
+  _Atomic(int) tid;         /* (a) what the system calls it, for dumps */
+  bool is_own;              /* (c) by its thread, at its beginning: Coir has started that */
+  struct coir__thread *next; /* (c) of all records */
   struct coir__thread *next_free;
 };
+#define COIR__ASLEEP_STOP 1 /* in coir_runtime_stop, for the end of all fibers */
 
 /* ---- Queues ---------------------------------------------------------------------------------------------------- */
 
@@ -350,7 +364,7 @@ struct coir__counts {
   _Atomic(uint64_t) spawned, ended;
   _Atomic(uint64_t) suspended, resumed; /* generators: see coir__live */
   _Atomic(uint64_t) switches, parks, wakes, steals_attempted, steal_hits, steals, rebalances_attempted, rebalance_hits,
-      rebalanced, sleeps, polls, io_events, timers_fired;
+      rebalanced, sleeps, polls, io_events, timers_fired, handoffs;
 };
 
 /* Free stacks of one size. */
@@ -395,6 +409,7 @@ struct coir__worker {
   uint32_t tick_limit;                           /* (o) what tick starts from: see worker.c */
   int64_t looked_at;                             /* (o) when the loop last looked around */
   int64_t polled_at;                             /* (o) when it last looked at its poller */
+  int64_t aged_at;                               /* (o) when it last took the oldest of its deque */
   uint64_t id_next, id_end;                      /* (o) numbers reserved for fibers spawned here */
   struct coir__counts counts;
   struct coir__stack_pool stacks[COIR__STACK_CLASSES]; /* (o) */
@@ -411,6 +426,7 @@ struct coir__worker {
   bool is_watcher;                           /* (o) */
   _Atomic(uint32_t) is_unstarted;            /* (a) what was spawned before the run is in its ring, and the first of it
                                                 has not been dispatched yet */
+  _Atomic(uint32_t) has_pinned;              /* (a) pinned fibers were given to it: it keeps its thread */
   uint32_t looks;                            /* (o) at pollers */
   bool polling;                              /* (o) it delivers the events of a poller */
   bool stale;                                /* (o) the watcher slept: lone fibers may be taken now */
@@ -418,6 +434,7 @@ struct coir__worker {
 #if defined(COIR_TRACE)
   struct coir_trace_hooks hooks; /* (o) as they were when it began */
   struct coir_fiber *handed;     /* (o) whom the fiber that was left has picked to run next, or NULL */
+  uint64_t left;                 /* (o) the number of the fiber that gave it away, whose leaving is still to be told */
 #endif
   void *memory;                              /* (c) the allocation that it lies in */
   pthread_t pthread;                         /* (s) */
@@ -484,6 +501,7 @@ struct coir_runtime {
   _Alignas(COIR__LINE) _Atomic(uint64_t) idle_mask; /* (a) bit i: worker i sleeps or is about to */
   _Atomic(uint32_t) searching;                      /* (a) workers that look for work */
   _Atomic(uint32_t) deep;                           /* (a) workers that sleep without limit, or are about to */
+  _Atomic(uint64_t) deep_begun;                     /* (a) how many times one was about to; written before deep */
   _Atomic(uint32_t) watching;                       /* (a) an idle worker looks now and then after lone fibers */
   _Atomic(uint32_t) phase;                          /* (a) enum coir__phase */
   _Atomic(uint32_t) cancel_all;                     /* (a) COIR_STOP_CANCEL was asked for */
@@ -500,6 +518,12 @@ struct coir_runtime {
   _Atomic(uint32_t) forked;        /* (a) in the child of a fork: dead */
   _Atomic(int64_t) rebalance_at;   /* (a) when the next look at the balance is due */
 
+  /* carry.c */
+  struct coir__lock spare_lock;
+  struct coir__thread *spares; /* (l) spare_lock: threads that carry nothing, the last to come first */
+  struct coir__extra *extras;  /* (l) spare_lock: threads beside those that were made for the workers */
+  int extra_count;             /* (l) spare_lock: those, and those that are about to be in the list */
+
   /* slab.c */
   struct coir__lock slab_lock;
   _Atomic(struct coir__slab *) slabs;   /* (a) only ever prepended, under slab_lock */
@@ -515,8 +539,10 @@ struct coir_runtime {
   bool serving;                               /* (l) control: coir_runtime_start started it */
   bool halted;                                /* (l) control: coir_runtime_halt was called since */
   struct coir__lock deadlock_lock;            /* held by the one worker that looks */
-  bool deadlocked;                            /* (l) deadlock_lock: its fibers have been cancelled */
-  uint64_t deadlock_sum;                      /* (l) deadlock_lock: tells the last one that was dealt with */
+  _Atomic(uint32_t) deadlock_asked;           /* (a) somebody wants it to be looked for */
+  _Atomic(uint32_t) deadlocked;               /* (a) its fibers have been cancelled because of one */
+  uint64_t deadlock_sum, deadlock_threads;    /* (l) deadlock_lock: tell the last one that was dealt with */
+  _Atomic(uint32_t) hosts;                    /* (a) how many workers run on threads that Coir has not started */
   _Atomic(uint32_t) watched;                  /* (a) coir_runtime_stop wants to know when no fiber is left */
   struct coir__post *posts;                   /* (c) poller_count of them */
   struct coir_runtime *next;                  /* (l) runtimes_lock: all of them, for fork */

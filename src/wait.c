@@ -61,10 +61,24 @@ static const char *const reason_names[COIR__REASON_MAX] = {
     [COIR__REASON_SCOPE] = "scope",
     [COIR__REASON_RESUME] = "generator",
     [COIR__REASON_YIELD] = "resume",
+    [COIR__REASON_STOP] = "stop",
 };
 
 const char *coir__reason_name(enum coir__reason reason) {
   return (unsigned)reason < COIR__REASON_MAX ? reason_names[reason] : "";
+}
+
+/* Generators that nobody resumes wait for nobody's sake. */
+bool coir__reason_is_others(enum coir__reason reason) {
+  switch (reason) {
+  case COIR__REASON_SLEEP:
+  case COIR__REASON_READ:
+  case COIR__REASON_WRITE:
+  case COIR__REASON_POLL:
+  case COIR__REASON_BLOCK:
+  case COIR__REASON_SELECT_IO: return false;
+  default: return true;
+  }
 }
 
 static inline uint64_t number_of(uint64_t word) { return word & ~COIR__CODE_MASK; }
@@ -209,18 +223,33 @@ static bool cancel_self(struct coir__wait *wait) {
 static void cancel_noticed(struct coir__waiter *self) { take_once(self); }
 
 /* Blocks the thread until the winner has woken it. The deadline is its own affair. */
-static void thread_park(struct coir__wait *wait) {
-  struct coir__thread *t = coir__waiter_thread(wait->self);
+static void thread_sleep(struct coir__thread *t, struct coir__wait *wait, int64_t deadline) {
   uint64_t number = number_of(wait->open);
-  int64_t deadline = wait->timed ? wait->timer.deadline : COIR_NEVER;
   for (;;) {
     uint32_t seen = atm_load_acq(&t->futex);
     if (atm_load_acq(&t->waiter.note) == number) return;
     if (coir__os_futex_wait(&t->futex, seen, deadline) != -ETIMEDOUT) continue;
+    deadline = COIR_NEVER;
     uint64_t open = wait->open;
-    if (atm_cas_ar(&t->waiter.word, &open, number | COIR__CODE_TIMEOUT)) return;
-    deadline = COIR_NEVER; /* somebody has claimed it, and will wake us in a moment */
+    if (!wait->timed) coir__runtime_thread_sleeps();
+    else if (atm_cas_ar(&t->waiter.word, &open, number | COIR__CODE_TIMEOUT)) return;
+    /* else somebody has claimed it, and will wake us in a moment */
   }
+}
+
+/* Where only others can end the wait it may be the last step into a deadlock: that is looked for when nothing has come
+ * for a while. */
+static void thread_park(struct coir__wait *wait) {
+  struct coir__thread *t = coir__waiter_thread(wait->self);
+  enum coir__reason reason = (enum coir__reason)(atm_load_rlx(&t->waits_on) & 0xff);
+  bool needs_others = !wait->timed && !t->is_own && coir__reason_is_others(reason);
+  if (!needs_others) {
+    thread_sleep(t, wait, wait->timed ? wait->timer.deadline : COIR_NEVER);
+    return;
+  }
+  coir__thread_sleep_begin(t, number_of(wait->open));
+  thread_sleep(t, wait, coir__os_now() + COIR__SLEEPER_LOOKS);
+  coir__thread_sleep_end(t);
 }
 
 static void arm_deadline(struct coir__worker *w, struct coir__wait *wait) {

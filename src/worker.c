@@ -7,6 +7,7 @@
 
 #define LOOK_NS COIR_US(100)
 #define POLL_NS COIR_US(50)
+#define AGE_NS COIR_MS(10)
 #ifdef COIR_HARD
 #define TICKS_MAX 3
 #else
@@ -83,6 +84,15 @@ static void look_at_poller(struct coir__worker *w, uint32_t i, int64_t now) {
   coir__idle_poll(w, w->rt->pollers[i], 0);
 }
 
+/* Fork-join work makes more of itself, and runs depth first: as long as it does, the ring, and what lies at the deque's
+ * other end, need a turn of their own. The latter is the root of much, each time with a stack of its own: so seldom. */
+static struct coir_fiber *choose_aged(struct coir__worker *w) {
+  if (COIR_LIKELY(!w->extra) || w->rounds % 16 != 4) return NULL;
+  bool is_due = w->looked_at - w->aged_at >= AGE_NS;
+  if (is_due) w->aged_at = w->looked_at;
+  return coir__runq_pop_aged(w, is_due);
+}
+
 /* High before own work before low; nobody starves: every 8th round passes over high, every other round (and every
  * other of those) takes one of the normal lane before own work, and every 64th takes one of low first. */
 static struct coir_fiber *choose(struct coir__worker *w) {
@@ -94,6 +104,7 @@ static struct coir_fiber *choose(struct coir__worker *w) {
   /* More of high: come back after this one. Relaxed: for ourselves. */
   if (atm_load_rlx(&w->rt->lanes[0].count)) atm_store_rlx(&w->attention, 1);
   if (!f && (round % 2 || round % 16 == 8)) f = coir__lane_get(w, 1);
+  if (!f) f = choose_aged(w);
   if (!f) f = coir__runq_pop(w);
   for (int i = 0; !f && i < COIR__LANES; i++) f = coir__lane_get(w, (i + high_last) % COIR__LANES);
   return f;
@@ -116,23 +127,18 @@ static struct coir_fiber *look_around(struct coir__worker *w) {
   return f;
 }
 
-static void adopt_thread(struct coir__worker *w) {
-  struct coir__thread *t = coir__thread_get();
-  COIR_CHECK(t, "no memory for the record of a thread");
+static void adopt_thread(struct coir__worker *w, struct coir__thread *t) {
   w->thread = t;
   w->errno_location = t->errno_location;
-  coir__overflow_arm_thread(t);
-  coir__switch_prepare_thread(t);
 #if defined(COIR_TRACE)
   coir__trace_begin(w);
 #endif
   t->worker = w;
 }
 
-void coir__worker_loop(struct coir__worker *w) {
+bool coir__worker_loop(struct coir__worker *w, struct coir__thread *t) {
   struct coir_runtime *rt = w->rt;
-  long slack = coir__os_timer_slack(1); /* deadlines are met as well as the clock allows, and not 50 us later */
-  adopt_thread(w);
+  adopt_thread(w, t);
   looked(w, coir__os_now());
   for (;;) {
     /* Exchange: what was done before attention was set is seen below, and the phase first of all: with attention gone,
@@ -146,23 +152,24 @@ void coir__worker_loop(struct coir__worker *w) {
       continue;
     }
     coir__idle_end(w);
-    coir__run_fiber(w, f);
+    if (!coir__run_fiber(w, f)) return false;
 #if defined(COIR_TRACE)
-    while ((f = coir__trace_next(w)) != NULL) coir__run_fiber(w, f);
+    while ((f = coir__trace_next(w)) != NULL)
+      if (!coir__run_fiber(w, f)) return false;
 #endif
   }
   coir__idle_quit(w);
   if (w->spare) coir__stack_give(w, w->spare);
   w->spare = NULL;
   coir__stack_flush(w);
-  coir__overflow_disarm_thread(w->thread);
-  w->thread->worker = NULL;
+  t->worker = NULL;
   w->thread = NULL;
-  coir__os_timer_slack(slack);
+  return true;
 }
 
 void coir__worker_halt(struct coir_runtime *rt) {
   atm_store_sc(&rt->phase, COIR__PHASE_HALT);
   coir__idle_attention(rt);
+  coir__carry_halt(rt);
   for (int i = 0; i < rt->poller_count; i++) coir__idle_dismiss(&rt->posts[i]);
 }

@@ -421,7 +421,7 @@ static void count_ended(struct coir__thread *t) {
 
 static void *get_record(void *arg) {
   struct coir__thread **out = arg;
-  if (coir__thread_peek()) abort();
+  if (!coir__thread_peek() || !coir__thread_peek()->is_own) abort(); /* Coir has started it */
   errno = ODD_ERRNO;
   struct coir__thread *t = coir__thread_get();
   if (errno != ODD_ERRNO || !t || coir__thread_get() != t || coir__thread_peek() != t) abort();

@@ -1231,8 +1231,9 @@ static int opens_for_others(void *arg) {
   return 0;
 }
 
+static struct family others;
+
 static int joins_them(void *arg) {
-  static struct family others;
   struct family *f = arg;
   for (int i = 0; i < 3; i++) go_into(f->scope, parent_of_two, &others);
   atomic_fetch_add(&f->open, 1);
@@ -1249,6 +1250,7 @@ static void a_runtime_is_abandoned_and_another_goes_on(void **state) {
     WAIT_FOR(atomic_load(&family.open) == 1);
     CHECK_EQ(coir_runtime_spawn(rt[1], joins_them, &family, NULL, NULL), 0);
     WAIT_FOR(atomic_load(&family.open) == 2);
+    WAIT_FOR(atomic_load(&others.open) == 3 * (i + 1)); /* nobody spawns any more */
     /* Either way the scope is cancelled, and nothing of the other runtime's stays. */
     CHECK_EQ(coir_runtime_stop(rt[i % 2], COIR_STOP_ABANDON, 0), 0);
     CHECK_EQ(coir_runtime_stop(rt[1 - i % 2], COIR_STOP_DRAIN, COIR_NEVER), 0);

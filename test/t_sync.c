@@ -676,8 +676,8 @@ static void misuse_aborts_with_a_message(void **state) {
       {sem_init_negative, "coir_sem_init: negative number of permits"},
       {sem_release_negative, "coir_sem_release: negative number of permits"},
       {sem_release_too_many, "coir_sem_release: more permits than can be counted"},
-      {group_negative, "negative wait group counter"},
-      {group_done_twice, "negative wait group counter"},
+      {group_negative, "negative WaitGroup counter"},
+      {group_done_twice, "negative WaitGroup counter"},
       {group_too_many, "wait group counter beyond what can be counted"},
       {barrier_of_nobody, "coir_barrier_init: fewer than one party"},
   };

@@ -489,6 +489,57 @@ static void another_runtime_may_start_it(void **state) {
   CHECK_EQ(coir_runtime_destroy(rt), 0);
 }
 
+/* A timer of a runtime that is named. */
+struct named {
+  struct coir_runtime *owner, *asked; /* whose it is, and what it was asked for: NULL for the default one */
+  struct coir_timer *timer;
+  struct tally tally;
+};
+
+static int fires_at_home(void *arg) {
+  struct named *n = arg;
+  CHECK(coir_runtime_current() == n->owner);
+  return fires(&n->tally);
+}
+
+static int starts_a_named_one(void *arg) {
+  struct named *n = arg;
+  CHECK_EQ(coir_runtime_timer_create(n->asked, &n->timer, fires_at_home, n), 0);
+  n->tally.deadline = coir_after(COIR_MS(1));
+  return coir_timer_start(n->timer, n->tally.deadline, 0);
+}
+
+static int waits_for_a_named_one(void *arg) {
+  WAIT_FOR(atomic_load(&((struct named *)arg)->tally.fired) == 1);
+  return 0;
+}
+
+static void a_timer_may_be_of_any_runtime(void **state) {
+  (void)state;
+  struct coir_timer *timer = (struct coir_timer *)1;
+  struct coir_runtime *rt = make_runtime((struct coir_config){0});
+  CHECK_EQ(coir_runtime_timer_create(rt, NULL, fires, NULL), -EINVAL);
+  CHECK_EQ(coir_runtime_timer_create(rt, &timer, NULL, NULL), -EINVAL);
+  CHECK(timer == NULL);
+  struct named n[4] = {{.owner = rt, .asked = rt}, {.owner = rt, .asked = rt}, {.owner = coir_runtime_default()}};
+  n[3] = n[2];
+  CHECK_EQ(starts_a_named_one(&n[0]), 0);
+  CHECK_EQ(fires_within(&n[0].tally, COIR_MS(3)), 0); /* only while it runs */
+  CHECK_EQ(coir_runtime_start(rt), 0);
+  CHECK_EQ(run(starts_a_named_one, &n[1]), 0); /* on a fiber of another one */
+  for (int i = 0; i < 2; i++) CHECK_EQ(waits_for_a_named_one(&n[i]), 0);
+  CHECK_EQ(starts_a_named_one(&n[2]), 0);
+  CHECK_EQ(run(starts_a_named_one, &n[3]), 0);
+  for (int i = 2; i < 4; i++) CHECK_EQ(coir_run(waits_for_a_named_one, &n[i]), 0);
+  for (int i = 0; i < 4; i++) {
+    CHECK_EQ(atomic_load(&n[i].tally.early), 0);
+    CHECK_EQ(coir_timer_stop(n[i].timer), 0);
+    coir_timer_destroy(n[i].timer);
+  }
+  CHECK_EQ(coir_runtime_stop(rt, COIR_STOP_DRAIN, COIR_NEVER), 0);
+  CHECK_EQ(coir_runtime_destroy(rt), 0);
+}
+
 static int waits_for_firings(void *arg) {
   struct tally *t = arg;
   WAIT_FOR(atomic_load(&t->fired) >= 5);
@@ -579,6 +630,7 @@ int main(void) {
       cmocka_unit_test(all_may_be_destroyed_under_fire),
       cmocka_unit_test(none_keeps_a_runtime_running),
       cmocka_unit_test(another_runtime_may_start_it),
+      cmocka_unit_test(a_timer_may_be_of_any_runtime),
       cmocka_unit_test(threads_have_timers_too),
       cmocka_unit_test(a_threads_ticker_can_be_waited_for),
       cmocka_unit_test(without_memory_it_tries_again),

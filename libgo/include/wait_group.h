@@ -20,7 +20,7 @@ typedef struct GoWaitGroup {
 void go_wait_group_init(GoWaitGroup *group);
 
 /* Adds `n`, which may be negative. At zero all who wait are released. A count below zero aborts with a message that
- * says "negative wait group counter". */
+ * says "negative WaitGroup counter". */
 void go_wait_group_add(GoWaitGroup *group, int n);
 
 /* Adds -1. */

@@ -95,6 +95,43 @@ static void nor_is_who_waits_in_the_background(void) {
   CHECK_EQ(count_of("deadlock"), 0);
 }
 
+static void deadlock_in_the_background(void) {
+  alarm(IS_SANITIZED ? 3 : 1);
+  chan = gof_chan_make(0);
+  CHECK_EQ(gof_start_background(0), 0);
+  go(waits_for_ever, "this one");
+  gof_chan_recv(chan, NULL);
+}
+
+/* The fibers and the main thread wait for each other. */
+static void a_deadlock_in_the_background_is_told_once(void) {
+  if (IS_TSAN) return;
+  CHECK_EQ(signal_of(deadlock_in_the_background), SIGALRM);
+  CHECK_EQ(count_of("deadlock"), 1);
+  CHECK_EQ(count_of("=== Total: 1 fibers ==="), 1);
+  CHECK_EQ(count_of("name=this one "), 1);
+}
+
+static void and_it_can_abort_there(void) {
+  if (IS_TSAN) return;
+  set_env("GOF_DEADLOCK", "abort");
+  CHECK_EQ(signal_of(deadlock_in_the_background), SIGABRT);
+}
+
+static void joins_for_ever(void) {
+  alarm(IS_SANITIZED ? 3 : 1);
+  chan = gof_chan_make(0);
+  CHECK_EQ(gof_start_background(0), 0);
+  go(waits_for_ever, "this one");
+  gof_join_background();
+}
+
+static void who_joins_for_ever_is_told(void) {
+  if (IS_TSAN) return;
+  CHECK_EQ(signal_of(joins_for_ever), SIGALRM);
+  CHECK_EQ(count_of("deadlock"), 1);
+}
+
 static void sleeps_and_wakes(void *arg) {
   (void)arg;
   gof_sleep_ms(200);
@@ -121,6 +158,9 @@ int main(int argc, char **argv) {
       CASE(who_waits_for_a_thread_is_in_no_deadlock),
       CASE(nor_is_who_waits_in_the_background),
       CASE(nor_is_who_waits_for_a_sleeper),
+      CASE(a_deadlock_in_the_background_is_told_once),
+      CASE(and_it_can_abort_there),
+      CASE(who_joins_for_ever_is_told),
   };
   return RUN_CASES(argc, argv, cases);
 }

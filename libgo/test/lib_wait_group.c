@@ -97,7 +97,7 @@ static void below_zero_aborts(void **state) {
   (void)state;
   int status = in_child_process(goes_below_zero, text, sizeof text);
   CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
-  CHECK(strstr(text, "negative wait group counter"));
+  CHECK(strstr(text, "negative WaitGroup counter"));
 }
 
 int main(int argc, char **argv) {

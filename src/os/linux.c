@@ -395,20 +395,33 @@ static void *thread_main(void *arg) {
   struct start start = *(struct start *)arg;
   free(arg);
   atm_add_sc(&threads_begun, 1);
+  struct coir__thread *t = coir__thread_get();
+  if (t) t->is_own = true; /* without memory for a record it will not wait in Coir */
   pthread_setname_np(pthread_self(), start.name);
   void *result = start.fn(start.arg);
   atm_add_sc(&threads_over, 1);
   return result;
 }
 
-/* The kernel counts a directory for each thread among the links of their parent. One that begins or ends while we look
- * would make the sum wrong. */
-int coir__os_other_threads(void) {
+/* The kernel counts a directory for each thread among the links of their parent. -1: it cannot be told. */
+static int threads_of_process(void) {
   struct stat st;
-  int saved = errno_get(), begun = atm_load_sc(&threads_begun), over = atm_load_sc(&threads_over), all = -1;
+  int saved = errno_get(), all = -1;
   if (stat("/proc/self/task", &st) == 0 && st.st_nlink >= 3) all = (int)st.st_nlink - 2;
   errno_set(saved);
+  return all;
+}
+
 #if defined(COIR_TSAN)
+static int threads_at_fork;
+static bool is_tsan_lost; /* in a child that was forked among threads: how many threads of its own it has */
+#endif
+
+/* One that begins or ends while we look would make the sum wrong. */
+int coir__os_other_threads(void) {
+  int begun = atm_load_sc(&threads_begun), over = atm_load_sc(&threads_over), all = threads_of_process();
+#if defined(COIR_TSAN)
+  if (is_tsan_lost) return -1;
   if (all > 1) all--; /* it starts a thread of its own along with the first of the program */
 #endif
   if (atm_load_sc(&threads_begun) != begun || atm_load_sc(&threads_over) != over) return -1;
@@ -442,8 +455,12 @@ long coir__os_timer_slack(long ns) {
   return old;
 }
 
+static void record_init(void);
+static pthread_once_t record_once = PTHREAD_ONCE_INIT;
+
 int coir__os_thread_start(pthread_t *out, const char *name, void *(*fn)(void *), void *arg) {
   int saved = errno_get();
+  pthread_once(&record_once, record_init); /* a forked child counts anew */
   struct start *start = malloc(sizeof *start);
   if (!start) {
     errno_set(saved);
@@ -512,10 +529,11 @@ __thread struct coir__thread *coir__tls __attribute__((tls_model("initial-exec")
 void (*coir__thread_ended)(struct coir__thread *thread);
 
 static struct coir__lock records_lock;
-static struct coir__thread *records_free; /* (l) records_lock */
+static struct coir__thread *records_free;      /* (l) records_lock */
+static _Atomic(struct coir__thread *) records; /* (a) only ever prepended, under records_lock */
+static _Atomic(uint64_t) sleepers;             /* (a) coir__thread_sleepers */
 static pthread_key_t record_key;
 static bool record_key_exists;
-static pthread_once_t record_once = PTHREAD_ONCE_INIT;
 
 #if defined(COIR_PORTABLE_TLS) || !(defined(__x86_64__) || defined(__aarch64__))
 OPAQUE struct coir__thread *coir__thread_peek(void) {
@@ -550,7 +568,12 @@ static struct coir__thread *record_take(void) {
     memset(t, 0, bytes);
     t->waiter.is_thread = 1;
     t->rng = (uint32_t)((uintptr_t)t / COIR__LINE) | 1; /* never 0 */
+    coir__lock(&records_lock);
+    t->next = atm_load_rlx(&records);
+    atm_store_rel(&records, t); /* all of it; pairs with the acquire in coir__thread_first */
+    coir__unlock(&records_lock);
   }
+  atm_store_rlx(&t->tid, (int)syscall(SYS_gettid));
   t->errno_location = &errno;
   return t;
 }
@@ -567,6 +590,7 @@ static void record_end(void *record) {
   atm_store_rlx(&t->waiter.cancel, 0); /* nobody else names this thread any more */
   atm_store_rlx(&t->waits_on, 0);
   t->waiter.shield = 0;
+  t->is_own = false;
   if (t->scope) die("coir: a thread ends with a scope open\n");
   t->worker = NULL;
   t->idle_sp = NULL;
@@ -580,13 +604,35 @@ static void record_end(void *record) {
 }
 
 /* A child forked while another thread held the list would wait for ever. */
-static void fork_prepare(void) { coir__lock(&records_lock); }
+static void fork_prepare(void) {
+  coir__lock(&records_lock);
+#if defined(COIR_TSAN)
+  threads_at_fork = threads_of_process();
+#endif
+}
 static void fork_done(void) { coir__unlock(&records_lock); }
+
+/* The child has one thread, and that is its own affair. */
+static void fork_child(void) {
+  for (struct coir__thread *t = atm_load_rlx(&records); t; t = t->next) atm_store_rlx(&t->asleep, 0);
+  atm_and_sc(&sleepers, ~COIR__SLEEPERS_MASK);
+  atm_store_rlx(&threads_begun, 0);
+  atm_store_rlx(&threads_over, 0);
+#if defined(COIR_TSAN)
+  is_tsan_lost = threads_at_fork > 2; /* with its own */
+#endif
+  struct coir__thread *t = coir__thread_peek();
+  if (t) {
+    t->is_own = false;
+    atm_store_rlx(&t->tid, (int)syscall(SYS_gettid));
+  }
+  fork_done();
+}
 
 static void record_init(void) {
   coir__os_fence_init();
   if (pthread_key_create(&record_key, record_end) != 0) return;
-  record_key_exists = pthread_atfork(fork_prepare, fork_done, fork_done) == 0;
+  record_key_exists = pthread_atfork(fork_prepare, fork_done, fork_child) == 0;
 }
 
 struct coir__thread *coir__thread_get(void) {
@@ -603,3 +649,19 @@ struct coir__thread *coir__thread_get(void) {
   errno_set(saved);
   return t;
 }
+
+struct coir__thread *coir__thread_first(void) { return atm_load_acq(&records); }
+
+void coir__thread_sleep_begin(struct coir__thread *t, uint64_t what) {
+  atm_store_rlx(&t->since, coir__os_now());
+  atm_store_rel(&t->asleep, what); /* and all that it did before; pairs with the acquire in look_at_threads() */
+  /* Sequentially consistent: counted before the look at the workers; they go to sleep before they look at this. */
+  atm_add_sc(&sleepers, (UINT64_C(1) << COIR__SLEEPERS_BITS) + 1);
+}
+
+void coir__thread_sleep_end(struct coir__thread *t) {
+  atm_sub_sc(&sleepers, 1);
+  atm_store_rel(&t->asleep, 0);
+}
+
+uint64_t coir__thread_sleepers(void) { return atm_load_sc(&sleepers); }

@@ -200,7 +200,7 @@ LEAF int coir__sys_ready(int fd, uint32_t events) {
   struct pollfd p = {.fd = fd};
   if (events & COIR__POLL_IN) p.events |= POLLIN;
   if (events & COIR__POLL_OUT) p.events |= POLLOUT;
-  if (poll(&p, 1, 0) < 0) rc = -errno; /* ENOMEM at most: it cannot wait */
+  while (poll(&p, 1, 0) < 0 && (rc = -errno) == -EINTR) rc = 0; /* it cannot wait, yet a signal may end it */
   errno = saved;
   if (rc < 0) return rc;
   if (p.revents & POLLNVAL) return -EBADF;

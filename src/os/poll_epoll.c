@@ -162,15 +162,6 @@ void coir__poller_unwatch(struct coir__poller *p, int fd) {
   if (!is_foreign(p) && control(p->epoll, EPOLL_CTL_DEL, fd, 0, 0) == 0) atm_sub_rel(&p->watched, 1);
 }
 
-/* By adding it once more, which the kernel refuses, and which changes nothing then: to modify it would report anew what
- * is ready. */
-bool coir__poller_watches(struct coir__poller *p, int fd) {
-  if (is_foreign(p)) return true;
-  int rc = control(p->epoll, EPOLL_CTL_ADD, fd, WAKE_TAG, EPOLLET);
-  if (rc == 0) control(p->epoll, EPOLL_CTL_DEL, fd, 0, 0);
-  return rc != 0 && rc != -EBADF && rc != -EPERM;
-}
-
 void coir__poller_pin(struct coir__poller *p) { atm_add_rlx(&p->pins, 1); }
 
 void coir__poller_unpin(struct coir__poller *p) {
