@@ -15,8 +15,15 @@ need() {
   shift 2
   "$@" && return 0
   case " $missing " in *" $package "*) return 0 ;; esac
-  echo "missing: $package ($why)"
+  echo "missing: ${package%|} ($why)"
   missing="$missing $package"
+}
+
+# want PACKAGE 'WHY' CHECK...: the same for what the purpose can do without, where it cannot be had.
+want() {
+  package=$1
+  shift
+  need "$package|" "$@"
 }
 
 need_build() {
@@ -32,6 +39,7 @@ need_test() {
   need python3 'tests of the HTTP server and of the documentation' has_command python3
   need binutils 'a test disassembles the library' has_command objdump
   need libhttp-parser-dev 'the HTTP server parses with it' has_header http_parser.h
+  want nim 'two examples are written in Nim' has_command nim
 }
 
 need_http() {
@@ -75,13 +83,18 @@ for purpose in "$@"; do
 done
 [ -n "$missing" ] || exit 0
 
+can_do_without=1
+for package in $missing; do
+  case $package in *'|') ;; *) can_do_without= ;; esac
+done
 sudo=
 if [ "$(id -u)" != 0 ]; then sudo="sudo -n"; fi
 if [ -n "$dry_run" ] || ! has_command apt-get || { [ -n "$sudo" ] && ! $sudo true 2> /dev/null; }; then
   echo "tools/deps.sh: please install what is missing; on Debian, as root:" >&2
   case $missing in *:arm64*) echo "  dpkg --add-architecture arm64" >&2 ;; esac
   echo "  apt-get update && apt-get install -y --no-install-recommends$(echo "$missing" | sed 's/|[^ ]*//g')" >&2
-  exit 1
+  [ -n "$can_do_without" ]
+  exit
 fi
 
 apt() { $sudo env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@"; }
@@ -92,8 +105,10 @@ for package in $missing; do
   for name in $(echo "$package" | tr '|' ' '); do
     if apt-cache show "$name" > /dev/null 2>&1; then break; fi
   done
+  case $package in *'|') apt-cache show "$name" > /dev/null 2>&1 || continue ;; esac
   chosen="$chosen $name"
 done
+[ -n "$chosen" ] || exit 0
 echo "installing:$chosen"
 # shellcheck disable=SC2086
 apt install -y --no-install-recommends $chosen

@@ -56,12 +56,16 @@ var (
 	flagWorkers = flag.Int("workers", 0, "GOMAXPROCS; 0: 1 and then 2")
 	flagRuns    = flag.Int("runs", 5, "measured runs")
 	flagQuick   = flag.Bool("quick", false, "a fifth of the repetitions")
+	flagAs      = flag.String("as", "", "answer the question of this name, which has the main figure only")
 	flagChild   = flag.Bool("child", false, "one run, its figures alone")
 )
 
 func (b *bench) main() {
 	flag.Parse()
 	b.workers, b.runs, b.quick = *flagWorkers, *flagRuns, *flagQuick
+	if *flagAs != "" {
+		b.question, b.metrics = *flagAs, b.metrics[:1]
+	}
 	if *flagChild {
 		runtime.GOMAXPROCS(b.workers)
 		for _, value := range b.run(b) {

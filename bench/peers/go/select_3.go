@@ -1,4 +1,5 @@
-// select_3: three producers, each on an unbuffered channel of its own, and one consumer that selects; as b_select_3.c.
+// select_3: three producers, each on an unbuffered channel of its own, and one consumer that selects; as b_select_3.c
+// and b_csp_select.c.
 package main
 
 import "time"

@@ -1,0 +1,1081 @@
+/* Workers and goroutines: when threads start and end, how many, stacks, order, giving way, blocking, limits of the
+ * system, deadlocks, fork, signals. */
+#include "csp_process.h"
+
+#include <poll.h>
+#include <sched.h>
+#include <sys/resource.h>
+
+/* ---- Starting -------------------------------------------------------------------------------------------------- */
+
+static void nothing(void *arg) { (void)arg; }
+
+/* Everything here can be done without a worker. */
+static void use_without_workers(void) {
+  csp_gochan_t *ch = csp_gochan_new(2);
+  csp_sync_mutex_t mu;
+  csp_sync_waitgroup_t wg;
+  csp_select_case_t cases[] = {{.ch = ch, .op = CSP_RECV}, {.op = CSP_DEFAULT}};
+  int idx = -1;
+  void *v = NULL;
+  CHECK(csp_gochan_send(ch, number(1)));
+  CHECK(csp_gochan_try_recv(ch, &v, NULL) && v == number(1));
+  CHECK_EQ(csp_select(cases, 2), 1);
+  SELECT_START SEND_CASE(ch, number(2)) SELECT_END(idx) CHECK_EQ(idx, 0);
+  csp_gochan_close(ch);
+  csp_gochan_free(ch);
+  csp_sync_mutex_init(&mu);
+  csp_sync_mutex_lock(&mu);
+  csp_sync_mutex_unlock(&mu);
+  csp_sync_waitgroup_init(&wg);
+  csp_sync_waitgroup_wait(&wg);
+  csp_yield();
+  csp_sched_yield();
+  csp_hangup(1000);
+  csp_block(usleep(1));
+  csp_context_t *ctx = csp_context_with_cancel(csp_context_background());
+  csp_context_cancel(ctx);
+  csp_context_free(ctx);
+  csp_sync_all(NULL, 0);
+  runtime_trace_enable(false);
+  CHECK_EQ(runtime_num_goroutines(), 0);
+  CHECK(csp_this_core == NULL);
+}
+
+static void no_thread_before_it_is_needed(void) {
+  int before = threads_now();
+  use_without_workers();
+  csp_scheduler_stop();
+  CHECK_EQ(threads_now(), before);
+  set_workers(3); /* main's own environment counts */
+  go(nothing, NULL);
+  CHECK(threads_now() >= before + 3);
+  CHECK_EQ(runtime_num_workers(), 3);
+  until_no_goroutine();
+}
+
+static void these_start_workers(void) {
+  int before = threads_now();
+  set_workers(2);
+  CHECK_EQ(runtime_num_workers(), 2);
+  CHECK(threads_now() >= before + 2);
+  csp_scheduler_stop();
+  WAIT_FOR(threads_now() == before);
+  CHECK(csp_runtime() != NULL);
+  CHECK(threads_now() >= before + 2);
+  csp_scheduler_stop();
+  WAIT_FOR(threads_now() == before);
+  csp_scheduler_init(1);
+  CHECK(threads_now() >= before + 2);
+}
+
+static void the_first_init_counts(void) {
+  int before = threads_now();
+  csp_scheduler_init(3);
+  CHECK_EQ(threads_now(), before + 3);
+  csp_scheduler_init(5);
+  csp_scheduler_init(0);
+  csp_scheduler_init(-1);
+  CHECK_EQ(runtime_num_workers(), 3);
+  CHECK_EQ(threads_now(), before + 3);
+}
+
+static void an_init_that_is_late_does_nothing(void) {
+  set_workers(2);
+  go(nothing, NULL);
+  csp_scheduler_init(5);
+  CHECK_EQ(runtime_num_workers(), 2);
+}
+
+/* What a process sees that calls csp_scheduler_init(n) with these in its environment. */
+static const struct start {
+  const char *production, *workers;
+  int n, seen; /* seen: 0 for as many as there are CPUs */
+} starts[] = {
+    {NULL, NULL, 0, 0},   {NULL, NULL, -7, 0},   {NULL, "5", 0, 5},  {NULL, "5", -1, 5}, {NULL, "5", 3, 3},
+    {NULL, NULL, 64, 64}, {NULL, NULL, 65, 64},  {NULL, NULL, 1, 1}, {"0", NULL, 4, 1},  {"0", "5", 0, 1},
+    {"1", NULL, 4, 4},    {"1", "5", 0, 5},      {"", "5", 0, 5},    {"yes", "2", 0, 2}, {"00", "2", 7, 1},
+    {"0x", "2", 7, 7},    {NULL, "1000", 0, 64},
+};
+static const struct start *start;
+
+static void one_start(void) {
+  cpu_set_t cpus;
+  if (start->production) set_env("LIBCSP_PRODUCTION", start->production);
+  else unsetenv("LIBCSP_PRODUCTION");
+  if (start->workers) set_env("COIR_WORKERS", start->workers);
+  else unsetenv("COIR_WORKERS");
+  csp_scheduler_init(start->n);
+  if (start->seen) CHECK_EQ(runtime_num_workers(), start->seen);
+  CHECK_EQ(sched_getaffinity(0, sizeof cpus, &cpus), 0);
+  if (!start->seen) CHECK(runtime_num_workers() >= 1 && runtime_num_workers() <= CPU_COUNT(&cpus));
+  go(nothing, NULL);
+  until_no_goroutine();
+}
+
+static void how_many_workers(void) {
+  char text[1024];
+  for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
+    start = &starts[i];
+    int status = in_child_process(one_start, text, sizeof text);
+    if (status) fprintf(stderr, "start %zu: %s\n", i, text);
+    CHECK_EQ(status, 0);
+  }
+}
+
+static int count_in(const char *text, const char *part) {
+  int n = 0;
+  for (const char *at = text; (at = strstr(at, part)); at += strlen(part)) n++;
+  return n;
+}
+
+static const char *preempt;
+
+static void with_preempt(void) {
+  if (preempt) set_env("LIBCSP_PREEMPT", preempt);
+  else unsetenv("LIBCSP_PREEMPT");
+  for (int i = 0; i < 3; i++) {
+    csp_scheduler_init(2);
+    go(nothing, NULL);
+    csp_scheduler_stop();
+  }
+}
+
+static void preemption_is_asked_for_in_vain(void) {
+  static const char *const values[] = {NULL, "", "0", "1", "2", "on"};
+  char text[1024];
+  for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+    preempt = values[i];
+    CHECK_EQ(in_child_process(with_preempt, text, sizeof text), 0);
+    CHECK_EQ(count_in(text, "csp: LIBCSP_PREEMPT"), i >= 3);
+    CHECK_EQ(count_in(text, "\n"), i >= 3);
+  }
+}
+
+static void one_cpu_is_one_worker(void) {
+  cpu_set_t cpus, one;
+  int cpu = 0;
+  unsetenv("COIR_WORKERS");
+  CHECK_EQ(sched_getaffinity(0, sizeof cpus, &cpus), 0);
+  while (!CPU_ISSET(cpu, &cpus)) cpu++;
+  CPU_ZERO(&one);
+  CPU_SET(cpu, &one);
+  CHECK_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+  go(nothing, NULL);
+  CHECK_EQ(runtime_num_workers(), 1);
+  until_no_goroutine();
+}
+
+/* ---- Stopping -------------------------------------------------------------------------------------------------- */
+
+static _Atomic(int) count;
+
+static void adds_one(void *arg) {
+  (void)arg;
+  atomic_fetch_add(&count, 1);
+}
+
+static void sleeps_and_starts_another(void *arg) {
+  csp_hangup((uint64_t)COIR_MS(5));
+  go(adds_one, NULL);
+  csp_yield();
+  adds_one(arg);
+}
+
+static void stop_drains_and_joins(void) {
+  int before = threads_now();
+  csp_scheduler_init(3);
+  for (int round = 1; round <= 5; round++) {
+    for (int i = 0; i < 100; i++) go(sleeps_and_starts_another, NULL);
+    csp_scheduler_stop();
+    CHECK_EQ(count, 200 * round);
+    CHECK_EQ(runtime_num_goroutines(), 0);
+    WAIT_FOR(threads_now() == before);
+    csp_scheduler_stop();
+    CHECK_EQ(threads_now(), before);
+    set_workers(5); /* not read again */
+    CHECK_EQ(runtime_num_workers(), 3);
+  }
+}
+
+static void stop_without_start(void) {
+  int before = threads_now();
+  csp_scheduler_stop();
+  csp_scheduler_stop();
+  CHECK_EQ(threads_now(), before);
+  go(adds_one, NULL);
+  csp_scheduler_stop();
+  CHECK_EQ(count, 1);
+}
+
+static void stops(void *arg) {
+  (void)arg;
+  csp_scheduler_stop();
+}
+
+static void a_goroutine_stops(void) {
+  go(stops, NULL);
+  for (;;) sleep(1);
+}
+
+static void stop_by_a_goroutine_aborts(void) {
+  char text[1024];
+  int status = in_child_process(a_goroutine_stops, text, sizeof text);
+  CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+  CHECK(!strncmp(text, "csp: ", 5) && strstr(text, "csp_scheduler_stop"));
+}
+
+/* Nobody comes back from a stop before the last goroutine has ended, and somebody else's stop is as good. */
+static _Atomic(int) slow_ends;
+
+static void ends_late(void *arg) {
+  csp_hangup((uint64_t)COIR_MS(50));
+  atomic_store((_Atomic(int) *)arg, 1);
+}
+
+static void *stops_and_looks(void *arg) {
+  (void)arg;
+  csp_scheduler_stop();
+  CHECK_EQ(slow_ends, 1);
+  return NULL;
+}
+
+static void several_stop_at_once(void) {
+  pthread_t threads[4];
+  int before = threads_now();
+  for (int round = 0; round < 3; round++) {
+    atomic_store(&slow_ends, 0);
+    go(ends_late, &slow_ends);
+    for (int i = 0; i < 4; i++) CHECK_EQ(pthread_create(&threads[i], NULL, stops_and_looks, NULL), 0);
+    for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+    WAIT_FOR(threads_now() == before);
+  }
+}
+
+/* A thread that starts goroutines and waits for each, while others stop the scheduler over and over: all are run,
+ * though nobody makes another call that would start the workers. */
+static _Atomic(bool) enough;
+
+static void *stops_again_and_again(void *stopped) {
+  for (; !atomic_load(&enough); ++*(int *)stopped) csp_scheduler_stop();
+  return NULL;
+}
+
+static void stops_among_starts(void) {
+  pthread_t threads[2];
+  int before = threads_now(), stopped[2] = {0};
+  csp_scheduler_init(2);
+  for (int i = 0; i < 2; i++) CHECK_EQ(pthread_create(&threads[i], NULL, stops_again_and_again, &stopped[i]), 0);
+  for (int i = 0; i < rounds(20000); i++) {
+    csp_gochan_t *ch = csp_gochan_new(0);
+    go((void (*)(void *))csp_gochan_close, ch);
+    csp_gochan_recv(ch, NULL);
+    csp_gochan_free(ch);
+  }
+  atomic_store(&enough, true);
+  for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+  csp_scheduler_stop();
+  CHECK(stopped[0] > 0 && stopped[1] > 0);
+  CHECK_EQ(runtime_num_goroutines(), 0);
+  WAIT_FOR(threads_now() == before);
+}
+
+/* ---- Creating -------------------------------------------------------------------------------------------------- */
+
+static void starts_ten(void *arg) {
+  adds_one(arg);
+  for (int i = 0; i < 10; i++) go(adds_one, NULL);
+}
+
+static void *starts_tens(void *arg) {
+  for (int i = 0; i < 100; i++) go(starts_ten, NULL);
+  return arg;
+}
+
+static void goroutines_from_everywhere(void) {
+  pthread_t threads[4];
+  for (int i = 0; i < 4; i++) CHECK_EQ(pthread_create(&threads[i], NULL, starts_tens, NULL), 0);
+  starts_tens(NULL);
+  for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
+  until_no_goroutine();
+  CHECK_EQ(count, 5 * 100 * 11);
+}
+
+static void what_cannot_be_started(void) {
+  for (int id = -1; id <= 4; id++) {
+    errno = 0;
+    CHECK(csp_proc_create(id, NULL, &count) == NULL);
+    CHECK_EQ(errno, EINVAL);
+  }
+  errno = 0;
+  CHECK(csp_go(NULL, NULL) == NULL);
+  CHECK_EQ(errno, EINVAL);
+  runtime_trace_enable(true);
+  CHECK(csp_proc_create(0, NULL, NULL) == NULL);
+  CHECK_EQ(errno, EINVAL);
+  CHECK_EQ(runtime_num_goroutines(), 0);
+}
+
+static void gets_its_argument(void *arg) {
+  int *given = arg;
+  CHECK_EQ(*given, 4711);
+  *given = 1147;
+}
+
+static void parks(void *ch) { csp_gochan_recv(ch, NULL); }
+
+static void handles_differ(void) {
+  csp_gochan_t *gate = csp_gochan_new(0);
+  csp_proc_t *procs[50];
+  for (int i = 0; i < 50; i++) {
+    procs[i] = csp_proc_create(i % 4, parks, gate);
+    for (int k = 0; k < i; k++) CHECK(procs[k] != procs[i]);
+    CHECK(procs[i] != NULL);
+  }
+  csp_gochan_close(gate);
+  csp_scheduler_stop();
+  csp_gochan_free(gate);
+}
+
+static void what_was_written_is_seen(void) {
+  int value = 4711;
+  go(gets_its_argument, &value);
+  csp_scheduler_stop();
+  CHECK_EQ(value, 1147);
+}
+
+/* ---- Stacks ---------------------------------------------------------------------------------------------------- */
+
+#define KIB ((size_t)1024)
+
+/* Writes each page of `bytes` of stack, and waits while they are in use. */
+static __attribute__((noinline)) void uses_stack(size_t bytes) {
+  volatile unsigned char *frame = __builtin_alloca(bytes);
+  for (size_t i = 0; i < bytes; i += 256) frame[i] = (unsigned char)(i >> 8);
+  csp_yield();
+  csp_hangup((uint64_t)COIR_US(100));
+  for (size_t i = 0; i < bytes; i += 256) CHECK_EQ(frame[i], (unsigned char)(i >> 8));
+}
+
+static const struct stack {
+  int id;
+  size_t bytes, used;
+} stacks[] = {
+    {0, 64 * KIB, 48 * KIB},    {1, 128 * KIB, 100 * KIB},     {2, 256 * KIB, 200 * KIB},
+    {3, 1024 * KIB, 900 * KIB}, {-1, 64 * KIB, 48 * KIB},      {INT32_MIN, 64 * KIB, 48 * KIB},
+    {4, 1024 * KIB, 900 * KIB}, {1000, 1024 * KIB, 900 * KIB}, {INT32_MAX, 1024 * KIB, 900 * KIB},
+};
+enum { STACKS = sizeof stacks / sizeof *stacks };
+
+static void uses_its_stack(void *stack) {
+  const struct stack *s = stack;
+  uses_stack(IS_SANITIZED ? s->used / 2 : s->used); /* a sanitizer's frames are larger */
+  adds_one(NULL);
+}
+
+static void stacks_can_be_used(void) {
+  int n = rounds(20);
+  for (int round = 0; round < n; round++)
+    for (int i = 0; i < STACKS; i++) CHECK(csp_proc_create(stacks[i].id, uses_its_stack, (void *)&stacks[i]));
+  csp_scheduler_stop();
+  CHECK_EQ(count, n * STACKS);
+}
+
+static void stacks_are_as_large_as_said(void) {
+  for (int i = 0; i < STACKS; i++) {
+    struct coir_fiber_info info = {0};
+    csp_gochan_t *gate = csp_gochan_new(0);
+    CHECK(csp_proc_create(stacks[i].id, parks, gate));
+    WAIT_FOR(coir_runtime_list(csp_runtime(), &info, 1) == 1 && info.state == COIR_FIBER_WAITING);
+    CHECK(info.stack_bytes > stacks[i].used && info.stack_bytes <= stacks[i].bytes);
+    csp_gochan_close(gate);
+    csp_scheduler_stop();
+    csp_gochan_free(gate);
+  }
+}
+
+/* ---- Order ----------------------------------------------------------------------------------------------------- */
+
+#define ORDER_MAX 64
+static int order[ORDER_MAX], ordered; /* one worker: no two at once */
+
+static void notes(void *id) {
+  CHECK(ordered < ORDER_MAX);
+  order[ordered++] = (int)(intptr_t)id;
+}
+
+static void notes_and_yields(void *id) {
+  for (int i = 0; i < 5; i++) {
+    notes(id);
+    if (i % 2) csp_yield();
+    else csp_sched_yield();
+  }
+}
+
+static void checks_order(void *done) {
+  for (intptr_t id = 0; id < 4; id++) go(notes_and_yields, number(id));
+  CHECK_EQ(ordered, 0); /* they are behind, and do not run inside the call */
+  while (ordered < 20) csp_yield();
+  for (int i = 0; i < 20; i++) CHECK_EQ(order[i], i % 4);
+  ordered = 0;
+  for (intptr_t id = 0; id < 30; id++) csp_proc_create((int)id % 4, notes, number(id));
+  CHECK_EQ(ordered, 0);
+  csp_yield(); /* every other one that is ready runs first */
+  CHECK_EQ(ordered, 30);
+  for (int i = 0; i < 30; i++) CHECK_EQ(order[i], i);
+  csp_sync_waitgroup_done(done);
+}
+
+static void ready_ones_take_turns(void) {
+  csp_sync_waitgroup_t done = {{0}};
+  set_env("LIBCSP_PRODUCTION", "0");
+  csp_sync_waitgroup_add(&done, 1);
+  go(checks_order, &done);
+  csp_sync_waitgroup_wait(&done);
+}
+
+/* ---- Sleeping -------------------------------------------------------------------------------------------------- */
+
+ON_BOTH(hangup_is_never_short) {
+  static const uint64_t times[] = {1, 1000, 100000, 3000000};
+  for (size_t i = 0; i < sizeof times / sizeof *times; i++)
+    for (int k = 0; k < 5; k++) {
+      int64_t before = csp_timer_now();
+      if (k % 2) csp_hangup(times[i]);
+      else csp_sched_hangup(times[i]);
+      CHECK(csp_timer_now() - before >= (int64_t)times[i]);
+    }
+}
+
+static void sleeps_for_ever(void *started) {
+  csp_sync_waitgroup_done(started);
+  csp_hangup(UINT64_MAX);
+  CHECK(!"awake");
+}
+
+static void hangup_has_no_upper_end(void) {
+  csp_sync_waitgroup_t started = {{0}};
+  csp_sync_waitgroup_add(&started, 2);
+  go(sleeps_for_ever, &started);
+  go(sleeps_for_ever, &started);
+  csp_sync_waitgroup_wait(&started);
+  csp_hangup((uint64_t)COIR_MS(20));
+  CHECK_EQ(runtime_num_goroutines(), 2);
+}
+
+/* hangup(0) comes back at once: it does not even give way. */
+static void does_not_give_way(void *done) {
+  go(adds_one, NULL);
+  for (int i = 0; i < 100; i++) csp_hangup(0);
+  CHECK_EQ(count, 0);
+  csp_hangup(1);
+  CHECK_EQ(count, 1);
+  csp_sync_waitgroup_done(done);
+}
+
+static void hangup_of_nothing(void) {
+  csp_sync_waitgroup_t done = {{0}};
+  set_env("LIBCSP_PRODUCTION", "0");
+  csp_sync_waitgroup_add(&done, 1);
+  go(does_not_give_way, &done);
+  csp_sync_waitgroup_wait(&done);
+}
+
+/* ---- Side by side ---------------------------------------------------------------------------------------------- */
+
+#define CALLS_MAX 1000
+static _Atomic(int) called[CALLS_MAX];
+
+static void is_called(void *cell) {
+  if ((uintptr_t)cell / sizeof(int) % 3 == 0) csp_hangup(1000);
+  if ((uintptr_t)cell / sizeof(int) % 3 == 1) csp_yield();
+  atomic_fetch_add((_Atomic(int) *)cell, 1);
+}
+
+ON_BOTH(sync_all_calls_each_once) {
+  static const size_t sizes[] = {0, 1, 2, 33, CALLS_MAX};
+  csp_call_t *calls = calloc(CALLS_MAX, sizeof *calls);
+  for (size_t i = 0; i < CALLS_MAX; i++) calls[i] = (csp_call_t){is_called, &called[i]};
+  for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+    memset(called, 0, sizeof called);
+    csp_sync_all(calls, sizes[k]);
+    for (size_t i = 0; i < CALLS_MAX; i++) CHECK_EQ(called[i], i < sizes[k]);
+  }
+  free(calls);
+}
+
+static csp_gochan_t *meeting;
+
+static void gives(void *arg) {
+  (void)arg;
+  for (intptr_t i = 0; i < 100; i++) CHECK(csp_gochan_send(meeting, number(i)));
+}
+
+static void takes(void *arg) {
+  (void)arg;
+  for (intptr_t i = 0; i < 100; i++) CHECK(csp_gochan_recv(meeting, NULL) == number(i));
+}
+
+/* Neither could end without the other. */
+ON_BOTH(sync_all_is_side_by_side) {
+  csp_call_t calls[] = {{takes, NULL}, {gives, NULL}};
+  meeting = csp_gochan_new(0);
+  csp_sync_all(calls, 2);
+  csp_gochan_free(meeting);
+}
+
+static void branches(void *depth) {
+  intptr_t d = (intptr_t)depth;
+  csp_call_t calls[] = {{branches, number(d - 1)}, {branches, number(d - 1)}, {branches, number(d - 1)}};
+  if (d > 0) csp_sync_all(calls, 3);
+  else adds_one(NULL);
+}
+
+ON_BOTH(sync_all_within_sync_all) {
+  atomic_store(&count, 0);
+  branches(number(6));
+  CHECK_EQ(count, 729);
+}
+
+/* ---- Blocking -------------------------------------------------------------------------------------------------- */
+
+static _Atomic(bool) blocked, released;
+
+static void blocks_until_released(void *arg) {
+  struct timespec ms = {.tv_nsec = 1000000};
+  int64_t end = csp_timer_now() + COIR_SEC(20);
+  (void)arg;
+  for (int i = 0; i < 100; i++) go(adds_one, NULL); /* ready on this worker */
+  csp_block(atomic_store(&blocked, true);
+            while (!atomic_load(&released) && csp_timer_now() < end) nanosleep(&ms, NULL));
+  CHECK(atomic_load(&released));
+}
+
+static void sleeps_then_adds(void *arg) {
+  csp_hangup(2000000);
+  adds_one(arg);
+}
+
+/* With any number of workers: what is ready, what comes from outside, and what is woken by a timer of that worker. */
+static void others_go_on_while_one_blocks(void) {
+  for (int i = 0; i < 20; i++) go(sleeps_then_adds, NULL);
+  go(blocks_until_released, NULL);
+  WAIT_FOR(atomic_load(&blocked) && count == 120);
+  for (int i = 0; i < 100; i++) go(adds_one, NULL); /* from outside */
+  WAIT_FOR(count == 220);
+  atomic_store(&released, true);
+  csp_scheduler_stop();
+}
+
+static void keeps_errno_for_the_block(void *arg) {
+  struct timespec ms = {.tv_nsec = 1000000};
+  int rc = -1, saved = -1;
+  (void)arg;
+  errno = 0;
+  csp_block(rc = nanosleep(&ms, NULL); saved = errno);
+  CHECK(rc == 0 && saved == 0);
+  atomic_store(&released, true);
+}
+
+static void a_block_ends_before_a_stop(void) {
+  go(keeps_errno_for_the_block, NULL);
+  csp_scheduler_stop();
+  CHECK(released);
+}
+
+/* The macro is one statement, with any number of statements and commas in it. */
+ON_BOTH(block_is_a_statement) {
+  int a[3] = {0}, i = 0;
+  if (i) csp_block(a[0] = 9);
+  else csp_block(a[1] = 1, a[2] = 2);
+  csp_sched_block(for (i = 0; i < 3; i++) a[i] *= 2; i++);
+  CHECK(a[0] == 0 && a[1] == 2 && a[2] == 4 && i == 4);
+}
+
+/* ---- Many ------------------------------------------------------------------------------------------------------ */
+
+static int mappings_now(void) {
+  int n = 0;
+  FILE *f = fopen("/proc/self/maps", "r");
+  CHECK(f != NULL);
+  for (int c; (c = getc(f)) != EOF;) n += c == '\n';
+  fclose(f);
+  return n;
+}
+
+static int mappings_max(void) {
+  int n = 0;
+  FILE *f = fopen("/proc/sys/vm/max_map_count", "r");
+  CHECK(f != NULL);
+  CHECK_EQ(fscanf(f, "%d", &n), 1);
+  fclose(f);
+  return n;
+}
+
+/* Parked all at once, on a channel. Memory is what keeps larger stacks from being used at once: a page of each. */
+static void many_at_once(int stack_id) {
+  csp_gochan_t *gate = csp_gochan_new(0);
+  int n = IS_SANITIZED ? 2000 : 100000, before = mappings_now();
+  for (int i = 0; i < n; i++) CHECK(csp_proc_create(stack_id, parks, gate) != NULL);
+  CHECK_EQ(runtime_num_goroutines(), n);
+  struct coir_stats stats = {0};
+  WAIT_FOR((coir_runtime_get_stats(csp_runtime(), &stats), stats.parks >= (uint64_t)n));
+  CHECK_EQ(runtime_num_goroutines(), n);
+  if (!IS_SANITIZED) { /* no mapping for each */
+    CHECK(mappings_now() < mappings_max());
+    CHECK(mappings_now() - before < n / 2);
+  }
+  csp_gochan_close(gate);
+  csp_scheduler_stop();
+  CHECK_EQ(runtime_num_goroutines(), 0);
+  csp_gochan_free(gate);
+}
+
+static void many_small_ones_at_once(void) { many_at_once(0); }
+static void many_large_ones_at_once(void) { many_at_once(3); }
+
+static void is_awaited(void *wg) {
+  adds_one(NULL);
+  csp_sync_waitgroup_done(wg);
+}
+
+static void many_one_after_the_other(void) {
+  csp_sync_waitgroup_t wg;
+  int n = rounds(100000);
+  csp_sync_waitgroup_init(&wg);
+  for (int i = 0; i < n; i++) {
+    csp_sync_waitgroup_add(&wg, 1);
+    go(is_awaited, &wg);
+  }
+  csp_sync_waitgroup_wait(&wg);
+  CHECK_EQ(count, n);
+  until_no_goroutine();
+}
+
+/* ---- Limits of the system -------------------------------------------------------------------------------------- */
+
+static size_t address_space_now(void) {
+  size_t pages = 0;
+  FILE *f = fopen("/proc/self/statm", "r");
+  CHECK(f != NULL);
+  CHECK_EQ(fscanf(f, "%zu", &pages), 1);
+  fclose(f);
+  return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static void limit_address_space(size_t more) {
+  struct rlimit limit;
+  CHECK_EQ(getrlimit(RLIMIT_AS, &limit), 0);
+  limit.rlim_cur = more ? address_space_now() + more : limit.rlim_max;
+  CHECK_EQ(setrlimit(RLIMIT_AS, &limit), 0);
+}
+
+/* Address space runs out: that is told, those that run go on, and when there is room again new ones start. */
+static void short_of_address_space(void) {
+  if (IS_SANITIZED) return; /* they take address space for themselves */
+  csp_gochan_t *gate = csp_gochan_new(0);
+  int made = 0;
+  csp_scheduler_init(0);
+  struct coir_stats stats = {0};
+  WAIT_FOR((coir_runtime_get_stats(csp_runtime(), &stats), stats.workers_idle == stats.workers));
+  limit_address_space((size_t)200 << 20);
+  errno = 0;
+  while (csp_proc_create(3, parks, gate)) CHECK(++made < 5000000);
+  CHECK_EQ(errno, ENOMEM);
+  CHECK(made > 0);
+  for (int i = 0; i < 10; i++) CHECK(csp_proc_create(3, parks, gate) == NULL || ++made > 0);
+  CHECK_EQ(runtime_num_goroutines(), made);
+  csp_gochan_close(gate);
+  until_no_goroutine();
+  CHECK(csp_proc_create(3, adds_one, NULL) != NULL);
+  limit_address_space(0);
+  for (int i = 0; i < 200; i++) CHECK(csp_proc_create(3, adds_one, NULL) != NULL);
+  csp_scheduler_stop();
+  CHECK_EQ(count, 201);
+  csp_gochan_free(gate);
+}
+
+static void no_room_for_workers(void) {
+  set_workers(8);
+  limit_address_space((size_t)1 << 20);
+  errno = 0;
+  CHECK(csp_proc_create(0, adds_one, NULL) == NULL);
+  CHECK(errno == EAGAIN || errno == ENOMEM);
+  errno = 0;
+  CHECK(csp_runtime() == NULL && errno != 0);
+  CHECK_EQ(runtime_num_workers(), 0);
+  CHECK_EQ(runtime_num_goroutines(), 0);
+  csp_scheduler_init(3);
+  csp_scheduler_stop();
+  limit_address_space(0);
+  go(adds_one, NULL);
+  csp_scheduler_stop();
+  CHECK_EQ(count, 1);
+  CHECK(runtime_num_workers() > 0);
+}
+
+static void starting_may_fail_and_be_tried_again(void) {
+  char text[1024];
+  if (IS_SANITIZED) return;
+  int status = in_child_process(no_room_for_workers, text, sizeof text);
+  if (status) fprintf(stderr, "%s", text);
+  CHECK_EQ(status, 0);
+  CHECK_EQ(count_in(text, "csp: csp_scheduler_init: "), 1);
+  CHECK_EQ(count_in(text, "\n"), 1);
+}
+
+/* ---- Deadlocks ------------------------------------------------------------------------------------------------- */
+
+static csp_gochan_t *silence; /* nobody sends */
+
+static void deadlocks(void) {
+  silence = csp_gochan_new(0);
+  go(parks, silence);
+  go(parks, silence);
+  csp_gochan_recv(silence, NULL);
+}
+
+static void deadlocks_in_core_run(void) {
+  go((void (*)(void *))deadlocks, NULL);
+  csp_core_run(csp_this_core);
+}
+
+static void (*scene)(void);
+
+static void aborts_in_scene(void) {
+  set_env("LIBCSP_DEADLOCK", "abort");
+  scene();
+}
+
+static void a_deadlock_may_abort(void) {
+  static void (*const scenes[])(void) = {deadlocks, deadlocks_in_core_run};
+  char text[4096];
+  for (int i = 0; i < 2; i++) {
+    scene = scenes[i];
+    int status = in_child_process(aborts_in_scene, text, sizeof text);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    CHECK(!strncmp(text, "csp: deadlock: ", 15));
+    CHECK_EQ(count_in(text, "  goroutine "), 2 + i);
+  }
+}
+
+/* Reads from `fd` until it has seen `lines` lines, and then for `ms` more. */
+static void read_lines(int fd, char *text, size_t bytes, int lines, int ms) {
+  size_t n = 0;
+  for (;;) {
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    bool is_enough = count_in(text, "\n") >= lines;
+    int rc = poll(&p, 1, is_enough ? ms : 20000);
+    CHECK(rc == 1 || is_enough);
+    if (rc != 1) return;
+    ssize_t got = read(fd, text + n, bytes - n - 1);
+    CHECK(got > 0);
+    text[n += (size_t)got] = 0;
+  }
+}
+
+/* It is told, and then the program goes on waiting. */
+static void a_deadlock_is_told_once(void) {
+  char text[4096] = "";
+  int fds[2], status;
+  unsetenv("LIBCSP_DEADLOCK");
+  CHECK_EQ(pipe(fds), 0);
+  pid_t parent = getpid(), pid = fork();
+  if (pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(1);
+    dup2(fds[1], STDERR_FILENO);
+    deadlocks();
+    _exit(0);
+  }
+  close(fds[1]);
+  read_lines(fds[0], text, sizeof text, 7, 100);
+  CHECK(!strncmp(text, "csp: deadlock: ", 15) && strstr(text, "\nRuntime Stats:\n  Goroutines: 2\n"));
+  CHECK_EQ(count_in(text, "\n"), 7);
+  CHECK_EQ(count_in(text, "  goroutine "), 2);
+  CHECK_EQ(waitpid(pid, &status, WNOHANG), 0);
+  CHECK_EQ(kill(pid, SIGKILL), 0);
+  CHECK_EQ(waitpid(pid, &status, 0), pid);
+  CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+  close(fds[0]);
+}
+
+static void *closes_late(void *ch) {
+  usleep(60000);
+  csp_gochan_close(ch);
+  return NULL;
+}
+
+static void reads_from(void *fd) {
+  char c;
+  CHECK_EQ(csp_read((int)(intptr_t)fd, &c, 1), 1);
+  csp_gochan_close(silence);
+}
+
+static void closes_by_timer(void *ch) { csp_gochan_close(ch); }
+
+/* Something can still happen, and does. */
+static void main_has_other_things_to_do(void) {
+  go(parks, silence);
+  usleep(60000);
+  csp_gochan_close(silence);
+}
+
+static void a_thread_has(void) {
+  pthread_t thread;
+  CHECK_EQ(pthread_create(&thread, NULL, closes_late, silence), 0);
+  CHECK_EQ(pthread_detach(thread), 0);
+  go(parks, silence);
+  csp_gochan_recv(silence, NULL);
+}
+
+static void a_timer_has(void) {
+  csp_timer_t *timer = csp_timer_call_after(COIR_MS(60), closes_by_timer, silence);
+  go(parks, silence);
+  csp_gochan_recv(silence, NULL);
+  csp_timer_free(timer);
+}
+
+static void time_has(void) {
+  csp_gochan_t *ch = csp_time_after(COIR_MS(60));
+  go(parks, silence);
+  csp_gochan_recv(ch, NULL);
+  csp_gochan_free(ch);
+  csp_gochan_close(silence);
+}
+
+static void another_process_has(void) {
+  int fds[2];
+  CHECK_EQ(pipe(fds), 0);
+  pid_t pid = fork();
+  if (pid == 0) {
+    usleep(60000);
+    CHECK_EQ(write(fds[1], "x", 1), 1);
+    _exit(0);
+  }
+  go(reads_from, number(fds[0]));
+  csp_gochan_recv(silence, NULL);
+  CHECK_EQ(waitpid(pid, NULL, 0), pid);
+}
+
+static void is_no_deadlock(void) {
+  set_env("LIBCSP_DEADLOCK", "abort");
+  silence = csp_gochan_new(0);
+  scene();
+  csp_scheduler_stop();
+  csp_gochan_free(silence);
+}
+
+static void waiting_for_something_is_none(void) {
+  static void (*const scenes[])(void) = {main_has_other_things_to_do, a_thread_has, a_timer_has, time_has,
+                                         another_process_has};
+  char text[4096];
+  for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++) {
+    scene = scenes[i];
+    int status = in_child_process(is_no_deadlock, text, sizeof text);
+    if (status || *text) fprintf(stderr, "scene %zu: status 0x%x: %s\n", i, status, text);
+    CHECK(status == 0 && !*text);
+  }
+}
+
+/* ---- fork ------------------------------------------------------------------------------------------------------ */
+
+static void until_child_ends(pid_t pid, int code) {
+  int status = -1;
+  CHECK(pid > 0);
+  CHECK_EQ(waitpid(pid, &status, 0), pid);
+  CHECK(WIFEXITED(status));
+  CHECK_EQ(WEXITSTATUS(status), code);
+}
+
+static void busy(void *arg) {
+  for (csp_gochan_t *ch = arg; csp_gochan_send(ch, NULL);) csp_yield();
+}
+
+static void drains(void *arg) {
+  for (bool ok = true; ok;) csp_gochan_recv(arg, &ok);
+}
+
+/* The child of a fork starts from nothing. */
+static void child_lives(void) {
+  if (IS_SANITIZED) return; /* their own locks do not survive a fork beside other threads */
+  csp_gochan_t *ch = csp_gochan_new(0);
+  CHECK_EQ(threads_now(), 1);
+  CHECK_EQ(runtime_num_goroutines(), 0);
+  csp_scheduler_stop();
+  CHECK_EQ(threads_now(), 1);
+  atomic_store(&count, 0);
+  for (int i = 0; i < 20; i++) go(starts_ten, NULL);
+  go((void (*)(void *))csp_gochan_close, ch);
+  csp_gochan_recv(ch, NULL);
+  csp_scheduler_stop();
+  CHECK_EQ(count, 220);
+  csp_gochan_free(ch);
+}
+
+static void fork_by_main(void) {
+  csp_gochan_t *ch = csp_gochan_new(1);
+  need_workers(2);
+  for (int i = 0; i < 4; i++) go(busy, ch), go(drains, ch);
+  for (int i = 0; i < rounds(20); i++) {
+    pid_t pid = fork();
+    if (pid == 0) {
+      alarm(20);
+      if (i % 2) child_lives();
+      _exit(i);
+    }
+    until_child_ends(pid, i);
+  }
+  CHECK_EQ(runtime_num_goroutines(), 8);
+  csp_gochan_close(ch);
+  csp_scheduler_stop();
+  csp_gochan_free(ch);
+}
+
+static void forks_in_goroutine(void *arg) {
+  (void)arg;
+  for (int i = 0; i < rounds(20); i++) {
+    pid_t pid = fork();
+    if (pid == 0) {
+      alarm(20);
+      if (i % 2) child_lives();
+      _exit(i);
+    }
+    csp_block(until_child_ends(pid, i));
+    csp_yield();
+  }
+}
+
+static void fork_by_goroutines(void) {
+  csp_gochan_t *ch = csp_gochan_new(1);
+  need_workers(2);
+  for (int i = 0; i < 2; i++) go(busy, ch), go(drains, ch);
+  csp_call_t calls[] = {{forks_in_goroutine, NULL}, {forks_in_goroutine, NULL}};
+  csp_sync_all(calls, 2);
+  csp_gochan_close(ch);
+  csp_scheduler_stop();
+  csp_gochan_free(ch);
+}
+
+/* Another thread is in the midst of starting or stopping, whatever it holds. */
+static void *starts_and_stops(void *arg) {
+  while (!atomic_load(&enough)) {
+    go(nothing, NULL);
+    csp_scheduler_stop();
+  }
+  return arg;
+}
+
+static void fork_during_start_and_stop(void) {
+  pthread_t thread;
+  if (IS_SANITIZED) return; /* as above */
+  set_workers(2);
+  CHECK_EQ(pthread_create(&thread, NULL, starts_and_stops, NULL), 0);
+  for (int i = 0; i < rounds(100); i++) {
+    pid_t pid = fork();
+    if (pid == 0) {
+      alarm(20);
+      go(adds_one, NULL);
+      csp_scheduler_stop();
+      _exit(count == 1 ? i : 255);
+    }
+    until_child_ends(pid, i);
+  }
+  atomic_store(&enough, true);
+  pthread_join(thread, NULL);
+}
+
+/* ---- Signals --------------------------------------------------------------------------------------------------- */
+
+static _Atomic(int) alarms;
+
+static void on_alarm(int signo) {
+  (void)signo;
+  atomic_fetch_add(&alarms, 1);
+}
+
+static void reads_all(void *fds) {
+  char c;
+  int n = 0;
+  for (ssize_t got; (got = csp_read(((int *)fds)[0], &c, 1)) != 0; n++) CHECK_EQ(got, 1);
+  CHECK_EQ(n, 100);
+}
+
+static void writes_slowly(void *fds) {
+  for (int i = 0; i < 100; i++) {
+    int64_t before = csp_timer_now();
+    csp_hangup((uint64_t)COIR_US(500));
+    CHECK(csp_timer_now() - before >= COIR_US(500));
+    CHECK_EQ(csp_write(((int *)fds)[1], "x", 1), 1);
+  }
+  close(((int *)fds)[1]);
+}
+
+/* The program's own timer, every millisecond, while goroutines and main sleep, read and write. */
+static void the_program_has_sigalrm(void) {
+  struct sigaction act = {.sa_handler = on_alarm};
+  struct itimerval every = {.it_interval = {.tv_usec = 1000}, .it_value = {.tv_usec = 1000}}, never = {{0, 0}, {0, 0}};
+  int fds[4][2];
+  csp_call_t calls[6];
+  for (int i = 0; i < 4; i++) CHECK_EQ(pipe(fds[i]), 0);
+  CHECK_EQ(sigaction(SIGALRM, &act, NULL), 0); /* without SA_RESTART */
+  CHECK_EQ(setitimer(ITIMER_REAL, &every, NULL), 0);
+  for (int i = 0; i < 3; i++) {
+    calls[2 * i] = (csp_call_t){reads_all, fds[i]};
+    calls[2 * i + 1] = (csp_call_t){writes_slowly, fds[i]};
+  }
+  csp_go(writes_slowly, fds[3]);
+  reads_all(fds[3]);
+  csp_sync_all(calls, 6);
+  for (int i = 0; i < 20; i++) csp_hangup((uint64_t)COIR_MS(2));
+  CHECK_EQ(setitimer(ITIMER_REAL, &never, NULL), 0);
+  CHECK(alarms > 10);
+  CHECK_EQ(sigaction(SIGALRM, NULL, &act), 0);
+  CHECK(act.sa_handler == on_alarm);
+}
+
+int main(int argc, char **argv) {
+  const struct CMUnitTest cases[] = {
+      CASE(no_thread_before_it_is_needed),
+      CASE(these_start_workers),
+      CASE(the_first_init_counts),
+      CASE(an_init_that_is_late_does_nothing),
+      CASE(how_many_workers),
+      CASE(preemption_is_asked_for_in_vain),
+      CASE(one_cpu_is_one_worker),
+      CASE(stop_drains_and_joins),
+      CASE(stop_without_start),
+      CASE(stop_by_a_goroutine_aborts),
+      CASE(several_stop_at_once),
+      CASE(stops_among_starts),
+      CASE(goroutines_from_everywhere),
+      CASE(what_cannot_be_started),
+      CASE(handles_differ),
+      CASE(what_was_written_is_seen),
+      CASE(stacks_can_be_used),
+      CASE(stacks_are_as_large_as_said),
+      CASE(ready_ones_take_turns),
+      CASE(hangup_is_never_short),
+      CASE(hangup_has_no_upper_end),
+      CASE(hangup_of_nothing),
+      CASE(sync_all_calls_each_once),
+      CASE(sync_all_is_side_by_side),
+      CASE(sync_all_within_sync_all),
+      CASE(others_go_on_while_one_blocks),
+      CASE(a_block_ends_before_a_stop),
+      CASE(block_is_a_statement),
+      CASE(many_small_ones_at_once),
+      CASE(many_large_ones_at_once),
+      CASE(many_one_after_the_other),
+      CASE(short_of_address_space),
+      CASE(starting_may_fail_and_be_tried_again),
+      CASE(a_deadlock_may_abort),
+      CASE(a_deadlock_is_told_once),
+      CASE(waiting_for_something_is_none),
+      CASE(fork_by_main),
+      CASE(fork_by_goroutines),
+      CASE(fork_during_start_and_stop),
+      CASE(the_program_has_sigalrm),
+  };
+  return RUN_CASES(argc, argv, cases);
+}
