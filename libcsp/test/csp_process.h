@@ -1,106 +1,13 @@
-/* Cases that are processes of their own, for what is there once in a process: the workers, the environment.
- *
- * A case is a void (*)(void) that returns, or aborts by a CHECK. It runs in a child of the program, which itself never
- * uses libcsp. With the name of a case as argument the program runs that one in its own process, for a debugger. */
+/* What the tests of libcsp share. Each case is a process of its own (processes.h). */
 #ifndef CSP_PROCESS_H
 #define CSP_PROCESS_H
 
-#include "harness.h"
-
-#include <dirent.h>
-#include <signal.h>
-#include <sys/prctl.h>
+#include "processes.h"
 
 #include "csp.h"
 
-#if defined(__SANITIZE_THREAD__)
-#define IS_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define IS_TSAN 1
-#endif
-#endif
-#ifndef IS_TSAN
-#define IS_TSAN 0
-#endif
-
-#if IS_TSAN
-/* It would wait for a second at each exit while there are threads. */
-const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return "atexit_sleep_ms=0"; }
-
-static inline void *come_and_go(void *arg) { return arg; }
-#endif
-
-/* ThreadSanitizer's own thread comes with the first: so that it is there before others are counted. */
-static inline void settle_threads(void) {
-#if IS_TSAN
-  pthread_t thread;
-  CHECK_EQ(pthread_create(&thread, NULL, come_and_go, NULL), 0);
-  CHECK_EQ(pthread_join(thread, NULL), 0);
-#endif
-}
-
-#define CASE_SECONDS 100 /* then a case counts as hanging */
-
-/* What cmocka's handlers are in place of: a child gets them back. */
-static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS};
-enum { FAULTS = sizeof faults / sizeof *faults };
-static struct sigaction fault_actions[FAULTS];
-
-static inline void in_own_process(void **state) {
-  const struct CMUnitTest *test = *state;
-  int status = 0;
-  fflush(NULL);
-  pid_t parent = getpid(), pid = fork();
-  CHECK(pid >= 0);
-  if (pid == 0) {
-    for (int i = 0; i < FAULTS; i++) sigaction(faults[i], &fault_actions[i], NULL);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) _exit(1);
-    alarm(CASE_SECONDS);
-    settle_threads();
-    ((void (*)(void))test->initial_state)();
-    exit(0);
-  }
-  CHECK_EQ(waitpid(pid, &status, 0), pid);
-  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) fail_msg("hangs");
-  if (WIFSIGNALED(status)) fail_msg("ended by signal %d", WTERMSIG(status));
-  if (WEXITSTATUS(status)) fail_msg("exited with %d", WEXITSTATUS(status));
-}
-
-#define CASES_MAX 64
-#define CASE(fn) \
-  { #fn, NULL, NULL, NULL, (void *)(void (*)(void))(fn) }
-
-/* main(): all cases, or the one that is named. */
-static inline int run_cases(const struct CMUnitTest *cases, size_t count, int argc, char **argv) {
-  struct CMUnitTest tests[CASES_MAX] = {0};
-  CHECK(count <= CASES_MAX);
-  for (size_t i = 0; argc > 1 && i < count; i++)
-    if (!strcmp(cases[i].name, argv[1])) return settle_threads(), ((void (*)(void))cases[i].initial_state)(), 0;
-  if (argc > 1) return fprintf(stderr, "there is no case %s\n", argv[1]), 2;
-  for (int i = 0; i < FAULTS; i++) sigaction(faults[i], NULL, &fault_actions[i]);
-  for (size_t i = 0; i < count; i++)
-    tests[i] = (struct CMUnitTest){cases[i].name, in_own_process, NULL, NULL, (void *)&cases[i]};
-  return _cmocka_run_group_tests(argv[0], tests, count, NULL, NULL);
-}
-
-#define RUN_CASES(argc, argv, cases) run_cases(cases, sizeof(cases) / sizeof *(cases), argc, argv)
-
-static inline void set_env(const char *name, const char *value) { CHECK_EQ(setenv(name, value, 1), 0); }
-
-static inline void set_workers(int n) {
-  char text[16];
-  snprintf(text, sizeof text, "%d", n);
-  set_env("COIR_WORKERS", text);
-}
-
-/* At least so many workers, where the environment says fewer or nothing. */
-static inline void need_workers(int n) {
-  const char *text = getenv("COIR_WORKERS");
-  if (!text || atoi(text) < n) set_workers(n);
-}
+static inline void set_workers(int n) { set_env_number("COIR_WORKERS", n); }
+static inline void need_workers(int n) { set_workers_at_least("COIR_WORKERS", n); }
 
 static inline void *number(intptr_t n) { return (void *)n; }
 
