@@ -23,6 +23,7 @@
 #include "runq.h"
 
 #define STUCK_TICKS 16 /* of COIR__LOOK_SHIFT: 1 ms */
+#define NAP_NS COIR_US(500) /* when memory for a stack is short */
 
 #if defined(COIR_ASAN)
 #include <sanitizer/common_interface_defs.h>
@@ -260,8 +261,9 @@ bool coir__run_fiber(struct coir__worker *w, struct coir_fiber *f) {
   w->prev = NULL;
   w->after = COIR__AFTER_NOTHING;
   if (!f->sp && !bind_stack(w, f)) {
+    _Atomic(uint32_t) never = 0;
     requeue(w, f);
-    coir__os_thread_yield(); /* others may give memory back */
+    coir__os_futex_wait(&never, 0, coir__os_now() + NAP_NS); /* others may have stacks, and can take it from us */
     return true;
   }
   atm_bump(&w->counts.switches, 1);
