@@ -26,7 +26,7 @@
 #if IS_TSAN
 /* It would wait for a second at each exit while there are threads. */
 const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return "atexit_sleep_ms=0"; }
+__attribute__((weak)) const char *__tsan_default_options(void) { return "atexit_sleep_ms=0"; }
 
 static inline void *come_and_go(void *arg) { return arg; }
 #endif

@@ -4,12 +4,6 @@
 
 #include "csp_process.h"
 
-#if IS_TSAN
-/* Else each process waits for a second before it ends. */
-const char *__tsan_default_options(void);
-__attribute__((weak)) const char *__tsan_default_options(void) { return "atexit_sleep_ms=0"; }
-#endif
-
 #define LATE COIR_SEC(10) /* so late is nothing, however busy the machine is */
 
 static _Atomic(int) active; /* of those that start() has started */
