@@ -691,15 +691,16 @@ COIR_API void coir_ticker_destroy(struct coir_ticker *ticker);
  * coir_block_enter gives the worker to another thread, a spare one or a new one, which goes on with all that it has
  * to do. The fiber stays on its thread, so thread-locals and locks of the thread are what they were. Until
  * coir_block_leave it is no fiber in the eyes of Coir: calls that wait block the thread, coir_current() is NULL, a
- * cancellation has to wait. coir_block_leave is a wait: the fiber goes on, maybe on another thread, when its turn
- * comes. So nothing that belongs to the thread may be held across it, and errno is kept.
+ * cancellation has to wait. What it spawns or makes belongs to its runtime all the same, which it cannot stop.
+ * coir_block_leave is a wait: the fiber goes on, maybe on another thread, when its turn comes. So nothing that belongs
+ * to the thread may be held across it, and errno is kept.
  *
  * Each enter is followed by one leave, of the same fiber; pairs may be nested. On a plain thread they do nothing.
  * They cost about as much as two switches of threads, so they are not for calls that are over in a few microseconds.
  *
  * Returns 0; when the worker could not be given away the fiber goes on as before, and whatever it does holds it up:
  * -EAGAIN, there are coir_config.spares_max threads, or none could be made; -EBUSY, pinned fibers were started on
- * this worker, which therefore keeps its thread. */
+ * this worker, which therefore keeps its thread until the runtime has stopped. */
 COIR_API int coir_block_enter(void);
 COIR_API void coir_block_leave(void);
 

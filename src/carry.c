@@ -112,7 +112,6 @@ void coir__carry_halt(struct coir_runtime *rt) {
 static void queue_away(struct coir__thread *t) {
   struct coir_fiber *f = t->away;
   t->away = NULL;
-  atm_add_rlx(&f->rt->wakes_outside, 1);
   coir__ready(NULL, f);
 }
 
@@ -192,6 +191,17 @@ static bool has_heir(struct coir__worker *w) {
   if (!heir) return extra_make(w);
   hand(heir, w);
   return true;
+}
+
+struct coir_runtime *coir__away_from(void) {
+  struct coir__thread *t = coir__thread_peek();
+  struct coir_runtime *rt = t && t->away ? t->away->rt : NULL;
+  return rt && !atm_load_acq(&rt->forked) ? rt : NULL;
+}
+
+struct coir_runtime *coir__caller_runtime(struct coir__worker *w) {
+  struct coir_runtime *away = w ? NULL : coir__away_from();
+  return w ? w->rt : away ? away : coir_runtime_default();
 }
 
 int coir_block_enter(void) {

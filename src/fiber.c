@@ -23,7 +23,8 @@
 #include "runq.h"
 
 #define STUCK_TICKS 16 /* of COIR__LOOK_SHIFT: 1 ms */
-#define NAP_NS COIR_US(500) /* when memory for a stack is short */
+#define VAIN_MAX 128
+#define NAP_NS COIR_US(500)
 
 #if defined(COIR_ASAN)
 #include <sanitizer/common_interface_defs.h>
@@ -95,6 +96,19 @@ static void requeue_special(struct coir__worker *w, struct coir_fiber *f) {
 static inline void requeue(struct coir__worker *w, struct coir_fiber *f) {
   if (COIR_LIKELY(!(f->b.flags & COIR__FIBER_SPECIAL))) coir__runq_push(w, f);
   else requeue_special(w, f);
+}
+
+/* There is no stack for this new fiber. Other workers may have some: so it goes where they can take it, and out of the
+ * way of those that are ready here and have theirs. A worker that gets nothing else for a while leaves the processor to
+ * others, for a moment. */
+static void __attribute__((noinline)) shelve(struct coir__worker *w, struct coir_fiber *f) {
+  _Atomic(uint32_t) never = 0;
+  if (f->b.flags & COIR__FIBER_SPECIAL) requeue_special(w, f);
+  else coir__lane_put(w->rt, f);
+  if (++w->in_vain < VAIN_MAX || atm_load_acq(&w->attention)) return;
+  w->in_vain = 0;
+  coir__idle_notify(w, true);
+  coir__os_futex_wait(&never, 0, coir__os_now() + NAP_NS);
 }
 
 static void recycle(struct coir__worker *w) {
@@ -173,7 +187,7 @@ static inline __attribute__((always_inline)) struct coir__worker *go(struct coir
     ANNOUNCE(w->thread, f, dying, &fake);
     w = coir__ctx_start(save, f->stack->top, fiber_main, w);
   } else {
-    if (f) requeue(w, f);
+    if (f) shelve(w, f);
     atm_show(&w->current, NULL);
     ANNOUNCE(w->thread, NULL, dying, &fake);
     w = coir__ctx_switch(save, w->thread->idle_sp, w);
@@ -261,11 +275,10 @@ bool coir__run_fiber(struct coir__worker *w, struct coir_fiber *f) {
   w->prev = NULL;
   w->after = COIR__AFTER_NOTHING;
   if (!f->sp && !bind_stack(w, f)) {
-    _Atomic(uint32_t) never = 0;
-    requeue(w, f);
-    coir__os_futex_wait(&never, 0, coir__os_now() + NAP_NS); /* others may have stacks, and can take it from us */
+    shelve(w, f);
     return true;
   }
+  w->in_vain = 0;
   atm_bump(&w->counts.switches, 1);
 #if defined(COIR_TRACE)
   uint64_t id = f->id; /* when it is back, it may have ended and be gone */
@@ -617,7 +630,7 @@ void coir__fiber_kin(struct coir_fiber *f) {
 
 int coir_spawn(coir_fn fn, void *arg, const struct coir_attr *attr, struct coir_fiber **out) {
   struct coir__worker *w = coir__self();
-  return spawn(w ? w->rt : coir_runtime_default(), w, fn, arg, attr, out);
+  return spawn(coir__caller_runtime(w), w, fn, arg, attr, out);
 }
 
 int coir_go(coir_fn fn, void *arg) { return coir_spawn(fn, arg, NULL, NULL); }

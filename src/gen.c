@@ -244,7 +244,7 @@ int coir_gen_create(struct coir_gen **out, coir_fn fn, void *arg, const struct c
   *out = NULL;
   if (!fn) return -EINVAL;
   struct coir__worker *w = coir__self();
-  struct coir_runtime *rt = w ? w->rt : coir_runtime_default();
+  struct coir_runtime *rt = coir__caller_runtime(w);
   if (!rt) return -ENOMEM;
   int rc = attr ? coir__attr_check(rt, attr) : 0;
   if (rc < 0) return rc;

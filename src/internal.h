@@ -453,6 +453,11 @@ bool coir__worker_loop(struct coir__worker *w, struct coir__thread *t);
 void coir__worker_halt(struct coir_runtime *rt); /* any thread: everyone leaves the loop */
 
 /* ---- carry.c --------------------------------------------------------------------------------------------------- */
+/* The runtime of the fiber that the caller is, between coir_block_enter and coir_block_leave; else NULL. */
+struct coir_runtime *coir__away_from(void);
+/* Where what the caller makes belongs, when it carries `w`, or NULL: to its runtime, or the default one; NULL: no
+ * memory. */
+struct coir_runtime *coir__caller_runtime(struct coir__worker *w);
 void coir__carry(struct coir__worker *w); /* the calling thread carries it, and later others, until the phase is HALT */
 void coir__carry_halt(struct coir_runtime *rt); /* the phase is HALT: wakes the threads that carry nothing */
 void coir__carry_join(struct coir_runtime *rt); /* waits for the extra threads, when all others have ended */

@@ -278,6 +278,8 @@ static int start_poller(struct coir_runtime *rt, int i) {
 /* Starts the threads of workers `first`.. and of the pollers; they wait for the phase. On error none is left. */
 static int start_threads(struct coir_runtime *rt, int first) {
   int rc = 0, workers = first, pollers = 0;
+  bool is_empty = coir__live(rt) == 0;
+  for (int i = 0; i < rt->worker_count && is_empty; i++) atm_store_rlx(&rt->workers[i]->has_pinned, 0);
   set_phase(rt, COIR__PHASE_STARTING);
   while (pollers < rt->poller_count && (rc = start_poller(rt, pollers)) == 0) pollers++;
   while (!rc && workers < rt->worker_count) {
@@ -347,7 +349,7 @@ static bool run_on(struct coir_runtime *rt) {
 
 int coir_runtime_run(struct coir_runtime *runtime, coir_fn fn, void *arg, int *status) {
   if (!runtime) return -EINVAL;
-  if (coir__self()) return -EBUSY;
+  if (coir__self() || coir__away_from()) return -EBUSY;
   if (atm_load_acq(&runtime->forked)) return -ENOTSUP;
   if (!coir__thread_get()) return -ENOMEM;
   struct first first = {.fn = fn, .arg = arg};
@@ -513,7 +515,7 @@ int coir_runtime_halt(struct coir_runtime *runtime) {
 
 int coir_runtime_stop(struct coir_runtime *runtime, enum coir_stop how, int64_t deadline) {
   if (!runtime || (unsigned)how > COIR_STOP_ABANDON) return -EINVAL;
-  if (coir_runtime_current() == runtime) return -EDEADLK;
+  if (coir_runtime_current() == runtime || coir__away_from() == runtime) return -EDEADLK;
   if (atm_load_acq(&runtime->forked)) return -ENOTSUP;
   pthread_mutex_lock(&runtime->control);
   int rc = runtime->serving && !runtime->stopping ? 0 : -EINVAL;

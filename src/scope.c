@@ -498,7 +498,7 @@ int coir_scope_spawn(struct coir_scope *scope, coir_fn fn, void *arg, const stru
   if (scope_reason(scope)) return -ECANCELED;
   struct coir__worker *w = coir__self(), *carried = coir__carried();
   struct coir_fiber *f;
-  int rc = coir__fiber_prepare(w ? w->rt : coir_runtime_default(), w, fn, arg, attr, &f, !out);
+  int rc = coir__fiber_prepare(coir__caller_runtime(w), w, fn, arg, attr, &f, !out);
   if (rc) return rc;
   coir__fiber_kin(f);
   f->on_end = scope_fiber_ends;

@@ -95,7 +95,7 @@ static bool timer_act(struct tick *t, struct coir__worker *w, int64_t now) {
 
 int coir_timer_create(struct coir_timer **out, coir_fn fn, void *arg) {
   struct coir__worker *w = coir__self();
-  return coir_runtime_timer_create(w ? w->rt : NULL, out, fn, arg);
+  return coir_runtime_timer_create(coir__caller_runtime(w), out, fn, arg);
 }
 
 int coir_runtime_timer_create(struct coir_runtime *rt, struct coir_timer **out, coir_fn fn, void *arg) {

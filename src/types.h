@@ -404,6 +404,7 @@ struct coir__worker {
   uint32_t searching;                            /* (o) it is counted in rt->searching */
   uint32_t futile;                               /* (o) rounds in a row that saw work and got none */
   uint32_t rounds;                               /* (o) times that the loop looked around */
+  uint32_t in_vain;                              /* (o) fibers in a row for which there was no stack */
   uint32_t empty_yields;                         /* (o) ticks since the last look that dispatched nothing */
   uint32_t turn;                                 /* (o) whose turn it is in coir__runq_pop_extra */
   uint32_t tick_limit;                           /* (o) what tick starts from: see worker.c */

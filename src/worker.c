@@ -87,7 +87,7 @@ static void look_at_poller(struct coir__worker *w, uint32_t i, int64_t now) {
 /* Fork-join work makes more of itself, and runs depth first: as long as it does, the ring, and what lies at the deque's
  * other end, need a turn of their own. The latter is the root of much, each time with a stack of its own: so seldom. */
 static struct coir_fiber *choose_aged(struct coir__worker *w) {
-  if (COIR_LIKELY(!w->extra) || w->rounds % 16 != 4) return NULL;
+  if (COIR_LIKELY(!w->extra) || w->rounds % 16) return NULL; /* in these rounds high priority waits */
   bool is_due = w->looked_at - w->aged_at >= AGE_NS;
   if (is_due) w->aged_at = w->looked_at;
   return coir__runq_pop_aged(w, is_due);

@@ -213,6 +213,38 @@ ON_FIBER(is_listed_as_a_blocking_call) {
   pipe_close(&p);
 }
 
+static int adds(void *n) {
+  atomic_fetch_add((_Atomic(int) *)n, 1);
+  CHECK(coir_runtime_current() != coir_runtime_default());
+  return 0;
+}
+
+/* The runtime is that of the fiber, which is not the default one. */
+ON_FIBER(makes_things_for_its_runtime) {
+  struct coir_runtime *rt = coir_runtime_current(), *other;
+  struct coir_scope *scope;
+  struct coir_timer *timer;
+  _Atomic(int) n = 0;
+  CHECK_EQ(coir_scope_open(&scope, 0, COIR_NEVER), 0);
+  CHECK_EQ(coir_block_enter(), 0);
+  CHECK_EQ(coir_runtime_run(rt, adds, &n, NULL), -EBUSY);
+  CHECK_EQ(coir_run(adds, &n), -EBUSY);
+  CHECK_EQ(coir_runtime_stop(rt, COIR_STOP_ABANDON, 0), -EDEADLK);
+  CHECK_EQ(coir_go(adds, &n), 0);
+  CHECK_EQ(coir_scope_spawn(scope, adds, &n, NULL, NULL), 0);
+  CHECK_EQ(coir_timer_create(&timer, adds, &n), 0);
+  CHECK_EQ(coir_timer_start(timer, 0, 0), 0);
+  CHECK_EQ(coir_runtime_create(&other, NULL), 0); /* other runtimes may be started and stopped */
+  CHECK_EQ(coir_runtime_start(other), 0);
+  CHECK_EQ(coir_runtime_spawn(other, adds, &n, NULL, NULL), 0);
+  CHECK_EQ(coir_runtime_stop(other, COIR_STOP_DRAIN, COIR_NEVER), 0);
+  CHECK_EQ(coir_runtime_destroy(other), 0);
+  WAIT_FOR(atomic_load(&n) == 4);
+  coir_timer_destroy(timer);
+  coir_block_leave();
+  CHECK_EQ(coir_scope_close(scope), 0);
+}
+
 /* ---- Where it cannot be ---------------------------------------------------------------------------------------- */
 
 static int enter_when_full(void *unused) {
@@ -483,6 +515,7 @@ int main(void) {
       cmocka_unit_test(plain_threads_do_nothing),
       cmocka_unit_test(runs_a_function),
       cmocka_unit_test(is_listed_as_a_blocking_call),
+      cmocka_unit_test(makes_things_for_its_runtime),
       cmocka_unit_test(threads_have_a_limit),
       cmocka_unit_test(pinned_fibers_keep_their_thread),
       cmocka_unit_test(cancellation_waits),

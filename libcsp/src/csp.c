@@ -154,13 +154,24 @@ void csp_scheduler_init(int n) {
   if (!runtime_start(n < 0 ? 0 : n)) csp__say("csp_scheduler_init: the workers cannot be started: %s", strerror(errno));
 }
 
+/* Of a runtime that does not run. What is left of it otherwise is generators that nobody resumes. */
+static bool has_ready(struct coir_runtime *rt) {
+  size_t max = coir_runtime_list(rt, NULL, 0);
+  struct coir_fiber_info *all = max ? malloc(max * sizeof *all) : NULL;
+  bool found = false;
+  for (size_t i = 0, n = all ? coir_runtime_list(rt, all, max) : 0; i < n && i < max; i++)
+    found |= all[i].state == COIR_FIBER_READY;
+  free(all);
+  return found;
+}
+
 /* The runtime has just been stopped. False: others, who took it that it runs, have started goroutines since, and it
  * runs again, for them. */
 static bool stay_stopped(struct coir_runtime *rt) {
   pthread_mutex_lock(&setup);
   atomic_store(&running, NULL);
   atomic_thread_fence(memory_order_seq_cst); /* pairs with the fence in see_it_run(): one of the two notices */
-  bool again = coir_runtime_list(rt, NULL, 0) != 0 && coir_runtime_start(rt) == 0;
+  bool again = has_ready(rt) && coir_runtime_start(rt) == 0;
   if (again) atomic_store(&running, rt);
   pthread_mutex_unlock(&setup);
   return !again;
@@ -175,9 +186,10 @@ static void see_it_run(struct coir_runtime *rt) {
 void csp_scheduler_stop(void) {
   struct coir_runtime *rt = csp__runtime_or_null();
   if (!rt) return;
-  if (coir_runtime_current() == rt) csp__die("csp_scheduler_stop: called by a goroutine, for which it would wait");
-  pthread_mutex_lock(&stopping);
-  while (coir_runtime_stop(rt, COIR_STOP_DRAIN, COIR_NEVER) == 0 && !stay_stopped(rt)) {}
+  int rc = coir_runtime_current() == rt ? -EDEADLK : 0; /* before it waits for others that stop it */
+  if (rc == 0) pthread_mutex_lock(&stopping);
+  while (rc == 0 && (rc = coir_runtime_stop(rt, COIR_STOP_DRAIN, COIR_NEVER)) == 0 && !stay_stopped(rt)) {}
+  if (rc == -EDEADLK) csp__die("csp_scheduler_stop: called by a goroutine, for which it would wait");
   pthread_mutex_unlock(&stopping);
 }
 

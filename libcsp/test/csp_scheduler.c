@@ -198,6 +198,28 @@ static void stop_drains_and_joins(void) {
   }
 }
 
+static int yields_once(void *unused) {
+  (void)unused;
+  coir_gen_yield(NULL, NULL);
+  return 0;
+}
+
+static void leaves_a_generator(void *gen) {
+  CHECK_EQ(coir_gen_create(gen, yields_once, NULL, NULL), 0);
+  CHECK_EQ(coir_gen_resume(*(struct coir_gen **)gen, NULL, NULL), 0);
+}
+
+/* Nobody resumes it, so it is nothing to wait for. */
+static void stop_leaves_generators(void) {
+  struct coir_gen *gen;
+  go(leaves_a_generator, &gen);
+  csp_scheduler_stop();
+  go(adds_one, NULL);
+  CHECK_EQ(coir_gen_destroy(gen), 0);
+  csp_scheduler_stop();
+  CHECK_EQ(count, 1);
+}
+
 static void stop_without_start(void) {
   int before = threads_now();
   csp_scheduler_stop();
@@ -1044,6 +1066,7 @@ int main(int argc, char **argv) {
       CASE(preemption_is_asked_for_in_vain),
       CASE(one_cpu_is_one_worker),
       CASE(stop_drains_and_joins),
+      CASE(stop_leaves_generators),
       CASE(stop_without_start),
       CASE(stop_by_a_goroutine_aborts),
       CASE(several_stop_at_once),
