@@ -99,13 +99,18 @@ static inline void requeue(struct coir__worker *w, struct coir_fiber *f) {
 }
 
 /* There is no stack for this new fiber. Other workers may have some: so it goes where they can take it, and out of the
- * way of those that are ready here and have theirs. A worker that gets nothing else for a while leaves the processor to
- * others, for a moment. */
+ * way of those that are ready here and have theirs. */
 static void __attribute__((noinline)) shelve(struct coir__worker *w, struct coir_fiber *f) {
-  _Atomic(uint32_t) never = 0;
   if (f->b.flags & COIR__FIBER_SPECIAL) requeue_special(w, f);
   else coir__lane_put(w->rt, f);
-  if (++w->in_vain < VAIN_MAX || atm_load_acq(&w->attention)) return;
+  w->in_vain++;
+}
+
+/* A worker that gets nothing else for a while leaves the processor to others, for a moment. By the loop: a fiber that
+ * is being left has to be off its stack, and queued or parked, before. */
+static void nap_if_in_vain(struct coir__worker *w) {
+  _Atomic(uint32_t) never = 0;
+  if (w->in_vain < VAIN_MAX || atm_load_acq(&w->attention)) return;
   w->in_vain = 0;
   coir__idle_notify(w, true);
   coir__os_futex_wait(&never, 0, coir__os_now() + NAP_NS);
@@ -276,6 +281,7 @@ bool coir__run_fiber(struct coir__worker *w, struct coir_fiber *f) {
   w->after = COIR__AFTER_NOTHING;
   if (!f->sp && !bind_stack(w, f)) {
     shelve(w, f);
+    nap_if_in_vain(w);
     return true;
   }
   w->in_vain = 0;

@@ -23,10 +23,7 @@ static size_t list(struct coir_runtime *rt, struct coir_fiber_info **out) {
   return n < max ? n : max;
 }
 
-/* One without an entry has ended while it was looked at. */
-static bool is_goroutine(const struct coir_fiber_info *info) {
-  return info->entry && info->entry != csp__context_expire;
-}
+static bool is_goroutine(const struct coir_fiber_info *info) { return info->entry != csp__context_expire; }
 
 static size_t count(struct coir_runtime *rt) {
   struct coir_fiber_info *all;
