@@ -12,7 +12,7 @@ suite = $(call build,$(1)) && $(2) ctest --preset $(1) --no-label-summary $(ARGS
 no_aslr = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 sources = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.cc')
 
-.PHONY: all release debug demo test bench asan tsan hard ucontext aarch64 soak fmt tidy install clean help
+.PHONY: all release debug demo test bench asan tsan hard ucontext aarch64 soak fire fmt tidy install clean help
 all: release
 release debug: ## build
 	$(call build,$@)
@@ -40,6 +40,10 @@ soak: ## 10 000 connections to examples/httpd, dropped at random for a minute
 	tools/deps.sh build demo
 	$(call build,release)
 	out/release/examples/soak_httpd out/release/examples/httpd 60 10000
+fire: ## preemption in the middle of everything, for COIR_FIRE_SECONDS (default an hour)
+	tools/deps.sh build test
+	$(call build,release)
+	test/fire.sh all out/release/test $${COIR_FIRE_SECONDS:-3600}
 fmt: ## format the C sources
 	clang-format -i $(sources)
 tidy: ## check the style; with clang-tidy where it is installed

@@ -105,11 +105,13 @@ static void print_machine(void) {
 }
 
 /* `sorted`: the figures of all runs, in order. */
-static void print_line(const struct bench *b, const struct bench_metric *metric, const double *sorted) {
+static void print_line(const struct bench *b, int m, const double *sorted) {
+  const struct bench_metric *metric = &b->metrics[m];
   printf("{\"question\":\"%s\",", b->question);
   if (metric->name) printf("\"metric\":\"%s\",", metric->name);
-  printf("\"impl\":\"coir\",\"workers\":%d,\"value\":%.6g,\"unit\":\"%s\",\"better\":\"%s\",\"runs\":%d,", b->workers,
-         median(sorted, b->runs), metric->unit, metric->better, b->runs);
+  printf("\"impl\":\"%s\",\"workers\":%d,\"value\":%.6g,", b->impls[m] ? b->impls[m] : "coir", b->workers,
+         median(sorted, b->runs));
+  printf("\"unit\":\"%s\",\"better\":\"%s\",\"runs\":%d,", metric->unit, metric->better, b->runs);
   printf("\"min\":%.6g,\"median\":%.6g,\"max\":%.6g,", sorted[0], median(sorted, b->runs), sorted[b->runs - 1]);
   if (b->quick) printf("\"quick\":true,");
   print_machine();
@@ -176,7 +178,7 @@ static void measure_workers(const struct bench *b) {
     double sorted[RUNS_MAX];
     for (int i = 0; i < b->runs; i++) sorted[i] = samples[i][m];
     qsort(sorted, b->runs, sizeof sorted[0], compare);
-    if (!isnan(sorted[0])) print_line(b, &b->metrics[m], sorted);
+    if (!isnan(sorted[0])) print_line(b, m, sorted);
   }
   fflush(stdout);
 }

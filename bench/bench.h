@@ -9,8 +9,8 @@
  *     {"question":"yield_2","impl":"coir","workers":1,"value":5.1,"unit":"ns","better":"lower","runs":5,
  *      "min":5.0,"median":5.1,"max":5.3,"machine":{"cpu":"...","cores":2,"kernel":"..."}}
  *
- * `value` is the median. A question with more than one figure names the others in "metric"; --quick adds
- * "quick":true.
+ * `value` is the median. A question with more than one figure names the others in "metric"; figures of another
+ * configuration than the default one have another "impl"; --quick adds "quick":true.
  *
  * Every measurement runs in a child process, so that worker counts, and runs whose subject is memory, do not see
  * what an earlier one left behind. The parent never touches Coir. */
@@ -22,7 +22,7 @@
 
 #include "coir.h"
 
-#define BENCH_METRICS_MAX 4
+#define BENCH_METRICS_MAX 8
 
 /* One figure of a question. */
 struct bench_metric {
@@ -34,6 +34,7 @@ struct bench_metric {
 struct bench {
   const char *question;
   struct bench_metric metrics[BENCH_METRICS_MAX]; /* ends at the first without a unit */
+  const char *impls[BENCH_METRICS_MAX];           /* whose they are; NULL: "coir" */
   /* Measures once, on the first fiber of the default runtime, and stores one figure per metric; NAN where there is none
    * with so many workers. Checks what it has computed. */
   void (*run)(const struct bench *b, double *values);

@@ -15,8 +15,9 @@
  *     from now.
  *   - Waiting calls work on fibers and on plain threads alike. On a fiber they suspend the fiber; on a plain thread
  *     they block the thread. A waiting call returns -ECANCELED once when its fiber has been cancelled (coir_cancel).
- *   - A fiber may go on on another thread after any waiting call. Do not keep the address of a thread-local, a locked
- *     pthread mutex, or what pthread_self() said across one (docs/tls.md). errno itself is kept per fiber:
+ *   - A fiber may go on on another thread after any waiting call, and after nothing else. Do not keep the address of a
+ *     thread-local, a locked pthread mutex, or what pthread_self() said across one (docs/tls.md). errno itself is kept
+ *     per fiber:
  *     the fiber finds its own again after waiting. But compilers keep errno's address, too, within one function: read
  *     it before waiting, or in a function of its own.
  *   - Nothing here may be called from a signal handler.
@@ -101,6 +102,8 @@ struct coir_attr {
   bool pinned;                 /* never leave the worker it starts on (for legacy code that keeps thread-locals) */
   bool detached; /* nobody will join it: with `out`, what is stored there may only be compared (with coir_current) */
   bool is_void;  /* `fn` is a void (*)(void *), cast to coir_fn: its status is 0 */
+  int preempt;   /* enum coir_switch: COIR_ON, it is paused when it has computed for a quantum and others could run;
+                    COIR_OFF, it is not; 0: as coir_config.preempt says (docs/blocking.md) */
 };
 
 /* Starts a fiber that runs fn(arg).
@@ -110,9 +113,10 @@ struct coir_attr {
  * runtime; from a plain thread to the default runtime, whose workers pick it up when they run (it may be spawned
  * before).
  *
- * Returns 0; -EINVAL for a NULL `fn`, a stack size out of range, a priority or order that does not exist, or a worker
- * that the runtime does not have; -ENOMEM. On error nothing was started and `*out` is NULL. Does not wait; the fiber
- * does not run inside the call. What the caller wrote before is visible to the fiber. */
+ * Returns 0; -EINVAL for a NULL `fn`, a stack size out of range, a priority, order or switch that does not exist, or a
+ * worker that the runtime does not have; -ENOTSUP when it is to be preempted, and coir_config.preempt_signal cannot be
+ * caught; -ENOMEM. On error nothing was started and `*out` is NULL. Does not wait; the fiber does not run inside the
+ * call. What the caller wrote before is visible to the fiber. */
 COIR_API int coir_spawn(coir_fn fn, void *arg, const struct coir_attr *attr, struct coir_fiber **out);
 
 /* Starts a detached fiber with all defaults: coir_spawn(fn, arg, NULL, NULL). */
@@ -167,8 +171,10 @@ COIR_API void coir_set_name(const char *name);
  * next coir_set_name. */
 COIR_API const char *coir_name(const struct coir_fiber *fiber);
 
-/* Returns the number of the worker that runs the calling fiber, from 0; -1 on a plain thread. May change at every wait
- * unless the fiber is pinned. */
+/* Returns the number of the worker that runs the calling fiber, from 0; -1 on a plain thread. Of a fiber whose worker
+ * has been taken away (see coir_block_enter): of the one that it had, which may be running another fiber by now. Unless
+ * the fiber is pinned it may change at every wait, and, with preemption, anywhere but between coir_hold_begin and
+ * coir_hold_end. */
 COIR_API int coir_worker_index(void);
 
 /* Returns the runtime of the calling fiber; on a plain thread NULL. */
@@ -679,9 +685,19 @@ COIR_API void coir_ticker_destroy(struct coir_ticker *ticker);
 
 /* ---- Calls that block ------------------------------------------------------------------------------------------ */
 
-/* For calls that block the thread, and of which Coir knows nothing: a lock of another library, flock, a driver, a
- * name looked up by somebody else's code. Without these a fiber that makes one holds up its worker, and everything
- * that queues there.
+/* A fiber whose thread is blocked by a call that Coir knows nothing of (a lock of another library, flock, a driver), or
+ * that computes for long, would hold up its worker with everything that queues there. A monitor sees to that: after a
+ * while (coir_config.blocked_us, busy_us), and if the worker could do something else, it takes the worker away, and
+ * another thread goes on with it. The fiber stays on its thread and goes on there, beside the workers, so thread-locals
+ * and locks of the thread are what they were; at its next call that may wait it queues like any other. Calls that do
+ * not wait work meanwhile as ever, and the fiber remains who it is.
+ *
+ * So fibers may run at the same time also where there is one worker: data that several of them use need a lock. With
+ * preemption (coir_config.preempt, coir_attr.preempt) a fiber that computes for a quantum is paused instead, by a
+ * signal, with its thread and whatever it holds, until its turn comes again. docs/blocking.md says what is safe, and
+ * what it costs.
+ *
+ * For calls that are known to block there is this pair, which gives the worker away at once:
  *
  *     coir_block_enter();
  *     rc = flock(fd, LOCK_EX);
@@ -706,6 +722,44 @@ COIR_API void coir_block_leave(void);
 
 /* Runs fn(arg) between the two. Returns as coir_block_enter; `fn` has run in any case. */
 COIR_API int coir_block(void (*fn)(void *arg), void *arg);
+
+/* Between the two the calling fiber keeps its worker: nobody takes it away, and the fiber is not paused. For short
+ * sections that count on being the only ones on their worker, as those that use data per coir_worker_index() do, and
+ * for locks that everybody wants. Who blocks or computes inside holds the worker up. Pairs may be nested, up to 255
+ * deep; an end without begin aborts. Waiting inside is allowed: then others run on the worker as always, and the fiber
+ * may go on on another one. coir_hold_begin is a wait if the worker has been taken away before; coir_hold_end is none.
+ * On a plain thread both do nothing. */
+COIR_API void coir_hold_begin(void);
+COIR_API void coir_hold_end(void);
+
+enum coir_stall_kind {
+  COIR_STALL_BLOCKED, /* its thread has not run: it waits in the kernel */
+  COIR_STALL_BUSY,    /* it computes */
+};
+
+/* A fiber held its worker up for longer than coir_config says, as the monitor found it: told once for each such time
+ * (and once more if the worker could be taken away only later),
+ * also when it was paused. Everything is valid during the call only. */
+struct coir_stall {
+  struct coir_runtime *runtime;
+  uint64_t id;      /* the fiber's */
+  const char *name; /* "" when it has none */
+  int worker;       /* that it held up */
+  enum coir_stall_kind kind;
+  int64_t ns;          /* for how long so far, give or take a millisecond */
+  bool is_handed_off;  /* the worker goes on on another thread; else it has to wait: no thread was to be had so far, or
+                          pinned fibers were started on it */
+  bool is_preempted;   /* and the fiber is being paused */
+  void *const *frames; /* where it stands: the first is the place itself, the others are where those further out go on
+                          (as for coir_visit_fn). A thread that computes is asked, by coir_config.preempt_signal */
+  size_t frame_count;  /* 0 when it went on meanwhile, or the system does not say */
+};
+
+/* Is told of a stall, on a thread of its own and no fiber, one after the other. It may block and wait; but that thread
+ * also makes the threads that workers go on on, which have to wait for it, and a runtime that stops waits for it, too.
+ * So it should be short, and must not stop, start or destroy the runtime. Stalls that come while 64 wait to be told
+ * are only counted. */
+typedef void (*coir_stall_fn)(const struct coir_stall *stall, void *arg);
 
 /* ---- Fiber-local values ---------------------------------------------------------------------------------------- */
 
@@ -792,7 +846,21 @@ struct coir_config {
   enum coir_deadlock deadlock; /* what to do about a deadlock; the variable takes report, abort, ignore */
   coir_deadlock_fn on_deadlock; /* NULL: none; no variable. Called before that is done */
   void *on_deadlock_arg;
-  int spares_max; /* threads beside the workers', for coir_block_enter; made when they are needed; default 256 */
+  int spares_max; /* threads beside the workers', for fibers that block or compute; made when they are needed; default
+                     256. With so many in use a fiber that blocks holds its worker up */
+  int monitor;    /* switch; a thread that takes workers away from fibers that block or compute, when these could do
+                     something else; default on */
+  int blocked_us; /* after so long with its thread blocked; default 1000; 50 to 10^6 */
+  int busy_us;    /* after so long of computing without a call that waits; default 10000; 50 to 10^6 */
+  int preempt;    /* switch; fibers that compute for quantum_us are paused when others could run, so that no more than
+                     `workers` compute at a time; coir_attr.preempt counts before it. Needs the monitor, and a thread
+                     for each of them: with spares_max in use they run on. Default off */
+  int quantum_us; /* default 10000; 50 to 10^6 */
+  int preempt_signal; /* which pauses a thread; default SIGURG. What the program has set for it before goes on to be
+                         called for signals that are not Coir's. 1 to 64, not SIGKILL, SIGSTOP, or a fault's: with
+                         `preempt` or `on_stall` that is -EINVAL */
+  coir_stall_fn on_stall; /* NULL: none; no variable */
+  void *on_stall_arg;
 };
 
 /* Runs fn(arg) as the first fiber of the default runtime, with the calling thread as worker 0, and returns when that
@@ -890,10 +958,17 @@ struct coir_stats {
   uint64_t steal_hits;       /* of steals_attempted: those that moved at least one fiber */
   uint64_t rebalance_hits;   /* of rebalances_attempted: the same */
   uint64_t fibers_dropped;   /* by COIR_STOP_ABANDON, or after a deadlock */
-  uint64_t handoffs;         /* workers given to another thread by coir_block_enter */
+  uint64_t handoffs;         /* workers given to another thread: by coir_block_enter, and by the monitor */
+  uint64_t stalls;           /* fibers that the monitor found to hold up their worker */
+  uint64_t preemptions;      /* fibers paused */
+  uint64_t spares;           /* threads beside the workers' now, in use or not */
+  int64_t longest_stall_ns;  /* for how long a worker was held up at worst, until it was taken away, or until it was
+                                found that it could not be */
 };
 COIR_API void coir_runtime_get_stats(struct coir_runtime *runtime, struct coir_stats *out);
 
+/* A fiber that goes on beside the workers is RUNNING; between coir_block_enter and coir_block_leave it is WAITING; one
+ * that is paused is READY. */
 enum coir_fiber_state { COIR_FIBER_READY = 0, COIR_FIBER_RUNNING, COIR_FIBER_WAITING, COIR_FIBER_ENDED };
 
 /* One fiber as coir_runtime_list saw it. */

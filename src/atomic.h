@@ -120,6 +120,8 @@ static inline void coir__lock(struct coir__lock *lock) {
   if (COIR_UNLIKELY(!coir__lock_try(lock))) coir__lock_slow(lock);
 }
 
+static inline bool coir__lock_is_held(struct coir__lock *lock) { return atm_load_acq(&lock->held); }
+
 static inline void coir__unlock(struct coir__lock *lock) { atm_store_rel(&lock->held, 0); }
 
 #endif

@@ -71,6 +71,7 @@ struct row {
 
 struct coir__backtrace {
   struct coir__ctx_registers at; /* of the frame that is looked at; 0 for those that are not known */
+  struct coir__ctx_registers begin; /* of the innermost frame, if that was not found by its context */
   bool is_exact;                 /* at.pc is the instruction itself, and not the one behind a call */
   struct row row, first;         /* of the frame; first: as the function begins */
   uint32_t remembered_count;
@@ -104,9 +105,8 @@ static PEEKS void copy_words(uint64_t *to, const uint64_t *from, size_t count) {
   for (size_t i = 0; i < count; i++) to[i] = PEEK(from[i]);
 }
 
-static PEEKS bool copy_stack(struct coir__backtrace *b, const struct coir_fiber *f) {
-  const struct coir__stack *s = PEEK(f->stack);
-  uintptr_t sp = (uintptr_t)PEEK(f->sp);
+/* What lies above `sp`, and a little of what is below. */
+static PEEKS bool copy_from(struct coir__backtrace *b, const struct coir__stack *s, uintptr_t sp) {
   if (!s) return false;
   uintptr_t low = (uintptr_t)PEEK(s->low), top = (uintptr_t)PEEK(s->top), bytes = PEEK(s->bytes);
   if (sp % sizeof(uint64_t) || sp < low || sp >= top || top - low > bytes) return false;
@@ -117,10 +117,23 @@ static PEEKS bool copy_stack(struct coir__backtrace *b, const struct coir_fiber 
   return true;
 }
 
+static PEEKS bool copy_parked(struct coir__backtrace *b, const struct coir_fiber *f) {
+  return copy_from(b, PEEK(f->stack), (uintptr_t)PEEK(f->sp));
+}
+
 bool coir__backtrace_copy(struct coir__backtrace *b, const struct coir_fiber *f, uint64_t wait) {
-  if (!copy_stack(b, f)) return false;
+  b->is_exact = false; /* a stopped context continues behind a jump */
+  if (!copy_parked(b, f)) return false;
   coir__fence_heavy(); /* the copy before the look; see the head of this file */
   return atm_load_rlx(&f->waiter.word) == wait;
+}
+
+PEEKS bool coir__backtrace_copy_at(struct coir__backtrace *b, const struct coir_fiber *f,
+                                   const struct coir__ctx_registers *at) {
+  if (!copy_from(b, PEEK(f->stack), at->r[COIR__CTX_SP])) return false;
+  b->begin = *at;
+  b->is_exact = true;
+  return true;
 }
 
 /* Reads a word of up to 8 bytes from the stack. False: it was not copied. */
@@ -642,10 +655,11 @@ static bool to_caller(const struct coir__module *m, void *backtrace) {
 size_t coir__backtrace_unwind(struct coir__backtrace *b, void *const **frames) {
   *frames = b->frames;
   b->count = 0;
-  b->is_exact = false; /* a stopped context continues behind a jump */
   memset(&b->at, 0, sizeof b->at);
   size_t below = b->sp - b->low;
-  if (!coir__ctx_peek(b->copy + below, b->bytes - below, b->sp, &b->at) || b->at.pc == 0) return 0;
+  if (b->is_exact) b->at = b->begin;
+  else if (!coir__ctx_peek(b->copy + below, b->bytes - below, b->sp, &b->at)) return 0;
+  if (b->at.pc == 0) return 0;
   do b->frames[b->count++] = (void *)b->at.pc;
   while (b->count < FRAMES_MAX && coir__os_module_visit(b->at.pc - !b->is_exact, to_caller, b));
   return b->count;

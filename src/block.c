@@ -145,7 +145,8 @@ static int submit(struct coir__pooled *pooled) {
 }
 
 int coir__block_call(void (*fn)(void *arg), void *arg, uint64_t object) {
-  struct coir__worker *w = coir__self();
+  COIR_INSIDE_TO_WAIT_ON(w, COIR_NEVER);
+  w = coir__self_of(w);
   if (!w) {
     fn(arg);
     return 0;
@@ -178,6 +179,7 @@ static void run_errand(struct coir__pooled *pooled) {
 }
 
 int coir__block_errand(struct coir__errand *e, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
   e->pooled.run = run_errand;
   e->pooled.is_errand = true;
   int rc = submit(&e->pooled);

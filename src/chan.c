@@ -207,7 +207,7 @@ static __attribute__((noinline)) int recv_plainly(struct coir__worker *w, struct
 }
 
 int coir_chan_send(struct coir_chan *chan, const void *value, int64_t deadline) {
-  struct coir__worker *w = coir__carried();
+  COIR_INSIDE_TO_WAIT_ON(w, deadline);
   if (COIR_UNLIKELY(!chan || (!value && coir__chan_elem_bytes(chan)))) return -EINVAL;
   if (COIR_UNLIKELY(!w || !w->current || !coir__bias_enter(w, &chan->lock)))
     return send_plainly(w, chan, value, deadline);
@@ -215,7 +215,7 @@ int coir_chan_send(struct coir_chan *chan, const void *value, int64_t deadline) 
 }
 
 int coir_chan_recv(struct coir_chan *chan, void *value, int64_t deadline) {
-  struct coir__worker *w = coir__carried();
+  COIR_INSIDE_TO_WAIT_ON(w, deadline);
   if (COIR_UNLIKELY(!chan)) return -EINVAL;
   if (COIR_UNLIKELY(!w || !w->current || !coir__bias_enter(w, &chan->lock)))
     return recv_plainly(w, chan, value, deadline);
@@ -275,6 +275,7 @@ struct coir_chan *coir_chan_ref(struct coir_chan *chan) {
 }
 
 void coir_chan_unref(struct coir_chan *chan) {
+  COIR_INSIDE;
   if (!chan || atm_sub_sc(&chan->refs, 1) != 1) return;
   COIR_CHECK(coir__waitlist_is_empty(&chan->receivers) && coir__waitlist_is_empty(&chan->senders),
              "the last reference of a channel is given up when nobody waits on it");
@@ -290,7 +291,8 @@ static struct coir__clause *dismiss(struct coir__waitlist *list) {
 }
 
 void coir_chan_close(struct coir_chan *chan) {
-  struct coir__worker *w = coir__self();
+  COIR_INSIDE_ON(w);
+  w = coir__self_of(w);
   if (!chan) return;
   coir__bias_lock(w, &chan->lock);
   atm_store_rlx(&chan->closed, 1);

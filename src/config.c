@@ -29,6 +29,12 @@ static const struct field {
     {"COIR_REBALANCE_THRESHOLD", offsetof(struct coir_config, rebalance_threshold), INT, 4, 1, 1 << 30},
     {"COIR_REBALANCE_INTERVAL_MS", offsetof(struct coir_config, rebalance_interval_ms), INT, 10, 1, 1 << 30},
     {"COIR_SPARES_MAX", offsetof(struct coir_config, spares_max), INT, 256, 1, 1 << 14},
+    {"COIR_MONITOR", offsetof(struct coir_config, monitor), SWITCH, 1, 0, 1},
+    {"COIR_BLOCKED_US", offsetof(struct coir_config, blocked_us), INT, 1000, 50, 1000000},
+    {"COIR_BUSY_US", offsetof(struct coir_config, busy_us), INT, 10000, 50, 1000000},
+    {"COIR_PREEMPT", offsetof(struct coir_config, preempt), SWITCH, 0, 0, 1},
+    {"COIR_QUANTUM_US", offsetof(struct coir_config, quantum_us), INT, 10000, 50, 1000000},
+    {"COIR_PREEMPT_SIGNAL", offsetof(struct coir_config, preempt_signal), INT, SIGURG, 1, 64},
     {"COIR_MIGRATE", offsetof(struct coir_config, migrate), SWITCH, 0, 0, 1},
     {"COIR_DEADLOCK", offsetof(struct coir_config, deadlock), DEADLOCK, 0, 0, COIR_DEADLOCK_IGNORE},
 };

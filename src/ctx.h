@@ -29,22 +29,6 @@ COIR__CTX_INLINE void *coir__ctx_start(void **save, void *top, void (*entry)(voi
 /* Calls entry(arg) on the stack that ends at `top`, dropping the calling frame, which may be on that same stack. */
 void coir__ctx_restart(void *top, void (*entry)(void *arg), void *arg) __attribute__((noreturn));
 
-/* Registers by DWARF's numbers, as far as unwinding needs them, and where it goes on. */
-#if defined(__x86_64__)
-#define COIR__CTX_REGISTERS 17 /* 16: the return address */
-#define COIR__CTX_SP 7
-#elif defined(__aarch64__)
-#define COIR__CTX_REGISTERS 32
-#define COIR__CTX_SP 31
-#else
-#define COIR__CTX_REGISTERS 1
-#define COIR__CTX_SP 0
-#endif
-struct coir__ctx_registers {
-  uintptr_t pc;
-  uintptr_t r[COIR__CTX_REGISTERS];
-};
-
 /* What the function that stopped with the context `sp` had in its registers; for backtraces. `copy` are the `bytes`
  * bytes of its stack from sp on (16-byte aligned). Sets pc and those registers that are kept for it. False: it is too
  * short, or the registers of this architecture are not known. */

@@ -14,21 +14,23 @@
  *   - every thread of the process is Coir's, a sleeper, or the caller of coir_runtime_run, which is a worker;
  *   - every fiber and every sleeper is parked on something that only another one can bring about, unclaimed.
  * S is when the system counts the threads. The counts of sleepers and of workers' sleeps are read before it and after
- * everything, and must not have changed: each goes up with every sleep that begins. So from S on nobody who could move
- * anything was awake, and what is looked at after S, one after the other, is as it was at S. Who had been woken, and
- * had not noticed yet, shows by its claim word: a claim comes before its maker sleeps, or ends.
+ * everything, and must not have changed: each goes up with every sleep that begins. So from S on nobody who could
+ * move anything was awake, and what is looked at after S, one after the other, is as it was at S. Who had been woken,
+ * and had not noticed yet, shows by its claim word: a claim comes before its maker sleeps, or ends.
  *
- * Who looks: the last step into a deadlock is that a worker or a plain thread goes to sleep. The last worker that goes
- * to sleep without limit looks (idle.c; by then nothing has happened for about 10 ms). A plain thread looks as well
- * when it has slept for about as long, if all workers sleep so, and has a worker look again and act. Both count
- * themselves before they look at the other, so one of them sees both. The delay saves most looks, and a thread that was
- * joined a moment ago is gone from the system's count by then.
+ * Who looks: the last step into a deadlock is that a worker or a plain thread goes to sleep. The last worker that
+ * goes to sleep without limit looks (idle.c; by then nothing has happened for about 10 ms). A plain thread looks as
+ * well when it has slept for about as long, if all workers sleep so, and has a worker look again and act. Both count
+ * themselves before they look at the other, so one of them sees both. The delay saves most looks, and a thread that
+ * was joined a moment ago is gone from the system's count by then.
  *
- * What cannot be seen: a thread that ends as the last step. Nobody looks then, until somebody goes to sleep again.
+ * What cannot be seen: a foreign thread that ends as the last step. Nobody looks then, until somebody goes to sleep
+ * again. The monitor looks once more before it rests, since extra threads come and go (carry.c).
  *
- * Then the runtime's policy decides. After a report all fibers are cancelled, at every wait from then on, so that their
- * clean-up runs; those that stand still even then, behind a shield, are dropped where they are, if the runtime was to
- * end with its last fiber: in coir_runtime_run, and when somebody waits in coir_runtime_stop. Plain threads wait on. */
+ * Then the runtime's policy decides. After a report all fibers are cancelled, at every wait from then on, so that
+ * their clean-up runs; those that stand still even then, behind a shield, are dropped where they are, if the runtime
+ * was to end with its last fiber: in coir_runtime_run, and when somebody waits in coir_runtime_stop. Plain threads
+ * wait on. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -98,6 +98,7 @@ static inline void requeue(struct coir__worker *w, struct coir_fiber *f) {
   else requeue_special(w, f);
 }
 
+
 /* There is no stack for this new fiber. Other workers may have some: so it goes where they can take it, and out of the
  * way of those that are ready here and have theirs. */
 static void __attribute__((noinline)) shelve(struct coir__worker *w, struct coir_fiber *f) {
@@ -171,6 +172,12 @@ static inline bool bind_stack(struct coir__worker *w, struct coir_fiber *f) {
   return true;
 }
 
+/* The loop runs it; and counts it there, which its tick must not do as well. */
+static inline void hand_to_loop(struct coir__worker *w, struct coir_fiber *f) {
+  w->handed = f;
+  if (f) w->empty_yields++;
+}
+
 /* Leaves the calling stack, whose context goes to *save, for `f`, or for the thread's own stack when it is NULL.
  * Returns the worker on which the caller goes on. Inlined, as end() is: a dying fiber must not leave by a call. */
 static inline __attribute__((always_inline)) struct coir__worker *go(struct coir__worker *w, void **save,
@@ -178,24 +185,24 @@ static inline __attribute__((always_inline)) struct coir__worker *go(struct coir
   void *fake = NULL;
   (void)fake, (void)dying;
 #if defined(COIR_TRACE)
-  w->handed = f;            /* the loop runs it */
-  if (f) w->empty_yields++; /* and counts it there, which its tick must not do as well */
+  hand_to_loop(w, f);
   f = NULL;
 #endif
   if (COIR_LIKELY(f && f->sp)) {
     atm_show(&w->current, f);
     atm_show(&f->ran_at, atm_load_rlx(&w->look_tick));
-    ANNOUNCE(w->thread, f, dying, &fake);
+    ANNOUNCE(atm_load_rlx(&w->thread), f, dying, &fake);
     w = coir__ctx_switch(save, f->sp, w);
-  } else if (f && bind_stack(w, f)) {
+  } else if (f && !f->stack && bind_stack(w, f)) {
     atm_show(&w->current, f);
-    ANNOUNCE(w->thread, f, dying, &fake);
+    ANNOUNCE(atm_load_rlx(&w->thread), f, dying, &fake);
     w = coir__ctx_start(save, f->stack->top, fiber_main, w);
   } else {
-    if (f) shelve(w, f);
+    if (f && f->stack) hand_to_loop(w, f); /* it is paused */
+    else if (f) shelve(w, f);
     atm_show(&w->current, NULL);
-    ANNOUNCE(w->thread, NULL, dying, &fake);
-    w = coir__ctx_switch(save, w->thread->idle_sp, w);
+    ANNOUNCE(atm_load_rlx(&w->thread), NULL, dying, &fake);
+    w = coir__ctx_switch(save, atm_load_rlx(&w->thread)->idle_sp, w);
   }
   ARRIVED(fake);
   return w;
@@ -232,7 +239,10 @@ static int __attribute__((noinline)) yield_slowly(struct coir__worker *w) {
 }
 
 #if defined(COIR_SLOW_SWITCH)
-int coir_yield(void) { return yield_slowly(coir__self()); }
+int coir_yield(void) {
+  COIR_INSIDE_TO_WAIT(COIR_NEVER);
+  return yield_slowly(coir__self());
+}
 #else
 /* The usual case of arrive(), so that the fast path below keeps nothing in registers across a call. */
 static struct coir__worker *__attribute__((noinline)) arrive_slowly(struct coir__worker *w) {
@@ -240,17 +250,27 @@ static struct coir__worker *__attribute__((noinline)) arrive_slowly(struct coir_
   return w;
 }
 
+/* Where nothing can be taken for granted: also whether light fences are light. */
+static int __attribute__((noinline)) yield_anyhow(void) {
+  COIR_INSIDE_TO_WAIT(COIR_NEVER);
+  return yield_slowly(coir__self());
+}
+
 /* The same as yield_slowly, for the case that there is an oldest fiber in the ring and nothing else to see to:
  * written out, because every other call of a program may be this one. About 90 instructions. */
 int coir_yield(void) {
   struct coir__thread *t = coir__thread_peek();
-  struct coir__worker *w = t ? t->worker : NULL;
-  if (COIR_UNLIKELY(!w)) return yield_slowly(NULL);
+  if (COIR_UNLIKELY(!t)) return yield_slowly(NULL);
+  uint32_t was = atm_load_rlx(&t->in);
+  atm_store_rlx(&t->in, 1);
+  atomic_signal_fence(memory_order_seq_cst); /* as in coir__go_in; where fences are real ones `extra` is set */
+  struct coir__worker *w = atm_load_acq(&t->worker);
+  if (COIR_UNLIKELY(!w || w->extra)) goto slowly; /* leaves the worker as it is, which may not be ours any more */
   uint32_t tick = w->tick;
   struct coir_fiber *self = w->current, *next = coir__runq_oldest(w);
   if (COIR_UNLIKELY(!tick || !next || !next->sp || (self->b.flags & COIR__FIBER_SLOW))) {
     coir__runq_leave(w);
-    return yield_slowly(w);
+    goto slowly;
   }
   coir__runq_take_oldest(w);
   w->tick = tick - 1;
@@ -264,25 +284,33 @@ int coir_yield(void) {
       w->after == COIR__AFTER_YIELD && !(w->prev->b.flags & COIR__FIBER_SLOW) && coir__runq_try_push(w, w->prev);
   if (COIR_UNLIKELY(!usual)) w = arrive_slowly(w);
   *w->errno_location = self->err;
+  coir__go_out_on(w, was);
   return 0;
+slowly:
+  coir__go_out(&was);
+  return yield_anyhow();
 }
 #endif
 
 void coir__breathe_now(struct coir_fiber *f) {
   f->b.streak = 0;
-  coir_yield();
+  yield_slowly(coir__self());
 }
 
-bool coir__run_fiber(struct coir__worker *w, struct coir_fiber *f) {
-  struct coir__thread *t = w->thread;
+struct coir__worker *coir__run_fiber(struct coir__worker *w, struct coir_fiber *f) {
+  struct coir__thread *t = atm_load_rlx(&w->thread);
   void *fake = NULL;
   (void)fake;
   w->prev = NULL;
   w->after = COIR__AFTER_NOTHING;
+  if (COIR_UNLIKELY(coir__is_paused(f))) {
+    coir__preempt_resume(&w, f);
+    return w;
+  }
   if (!f->sp && !bind_stack(w, f)) {
     shelve(w, f);
     nap_if_in_vain(w);
-    return true;
+    return w;
   }
   w->in_vain = 0;
   atm_bump(&w->counts.switches, 1);
@@ -292,28 +320,29 @@ bool coir__run_fiber(struct coir__worker *w, struct coir_fiber *f) {
 #endif
   atm_show(&w->current, f);
   atm_show(&f->ran_at, atm_load_rlx(&w->look_tick));
-  ANNOUNCE(w->thread, f, false, &fake);
+  ANNOUNCE(t, f, false, &fake);
   if (f->sp) w = coir__ctx_switch(&t->idle_sp, f->sp, w);
   else w = coir__ctx_start(&t->idle_sp, f->stack->top, fiber_main, w);
   ARRIVED(fake);
-  if (COIR_UNLIKELY(!w)) return false;
+  if (COIR_UNLIKELY(!w)) return NULL;
 #if defined(COIR_TRACE)
   coir__trace_leave(w, id);
 #endif
   arrive(w);
-  return true;
+  return w;
 }
 
-void coir__switch_home(struct coir__thread *t, struct coir_fiber *f) {
+struct coir__worker *coir__switch_home(struct coir__thread *t, struct coir_fiber *f) {
   void *fake = NULL;
   (void)fake;
   if (COIR_UNLIKELY(f->b.flags & COIR__FIBER_CANARY)) coir__stack_check(f->stack, __builtin_frame_address(0));
   f->err = *t->errno_location;
   ANNOUNCE(t, NULL, false, &fake);
-  struct coir__worker *w = coir__ctx_switch(&f->sp, t->idle_sp, NULL);
+  struct coir__worker *w = coir__ctx_switch(&t->away_sp, t->idle_sp, NULL);
   ARRIVED(fake);
   arrive(w);
   *w->errno_location = f->err;
+  return w;
 }
 
 /* ---- Ready ----------------------------------------------------------------------------------------------------- */
@@ -362,6 +391,11 @@ static void ready_from_outside(struct coir_fiber *f) {
     coir__idle_notify_outside(rt);
   }
   atm_sub_rel(&rt->visitors, 1); /* pairs with the acquire in release() (runtime.c) */
+}
+
+void coir__requeue(struct coir__worker *w, struct coir_fiber *f) {
+  if (w) requeue(w, f);
+  else ready_from_outside(f);
 }
 
 /* A fiber that does not simply go to the ring or the next slot of this worker. */
@@ -440,8 +474,7 @@ static struct coir__worker *__attribute__((noinline)) end_kin(struct coir_fiber 
 
 /* Ends the calling fiber, whose result is set, and never returns. Inlined, because a call that does not return leaves
  * the processor's prediction of returns one off for whoever runs next. */
-static inline void __attribute__((always_inline, noreturn)) end(void) {
-  struct coir__worker *w = coir__self();
+static inline void __attribute__((always_inline, noreturn)) end(struct coir__worker *w) {
   COIR_CHECK(w, "a fiber ends where it ran: the child of a fork must call exec or _exit");
   struct coir_fiber *f = w->current;
   struct coir__stack *s = f->stack;
@@ -494,17 +527,21 @@ static void fiber_main(void *worker) {
   *w->errno_location = 0;
   if (COIR_UNLIKELY(atm_load_rlx(&w->is_unstarted))) atm_store_rlx(&w->is_unstarted, 0); /* now others may begin */
   coir_fn entry = atm_load_rlx(&f->entry);
-  if (COIR_LIKELY(!(f->b.more & COIR__MORE_VOID))) f->status = entry(f->arg);
+  bool is_void = f->b.more & COIR__MORE_VOID;
+  coir__go_out_on(w, 0);
+  if (COIR_LIKELY(!is_void)) f->status = entry(f->arg);
   else run_void(f, entry);
-  end();
+  (void)coir__go_in_to_wait_on(&w, COIR_NEVER);
+  end(w);
 }
 
 void coir_exit(int status, void *value) {
-  struct coir__worker *w = coir__self();
-  COIR_CHECK(w, "coir_exit is called on a fiber");
+  struct coir__worker *w;
+  (void)coir__go_in_to_wait_on(&w, COIR_NEVER); /* the end is not left */
+  COIR_CHECK(coir__self_of(w), "coir_exit is called on a fiber");
   w->current->status = status;
   coir_set_value(value);
-  end();
+  end(w);
 }
 
 /* ---- Spawning -------------------------------------------------------------------------------------------------- */
@@ -513,16 +550,21 @@ void coir_exit(int status, void *value) {
 int coir__attr_check(const struct coir_runtime *rt, const struct coir_attr *attr) {
   if (attr->priority < COIR_PRIORITY_LOW || attr->priority > COIR_PRIORITY_HIGH) return -EINVAL;
   if ((unsigned)attr->order > COIR_ORDER_LIFO) return -EINVAL;
+  if (attr->preempt < COIR_OFF || attr->preempt > COIR_ON) return -EINVAL;
+  if (attr->preempt == COIR_ON && coir__preempt_want(rt)) return -ENOTSUP;
   if (attr->worker > (uint32_t)rt->worker_count) return -EINVAL;
   return attr->stack_bytes ? coir__stack_class(attr->stack_bytes) : rt->stack_class;
 }
 
 /* Whether it says anything about where and when to run: not, in most. */
 static inline bool attr_places(const struct coir_attr *attr) {
-  return ((uint32_t)attr->priority | (uint32_t)attr->order | attr->worker | attr->pinned) != 0;
+  uint32_t when = (uint32_t)attr->priority | (uint32_t)attr->order | (uint32_t)attr->preempt;
+  return (when | attr->worker | attr->pinned) != 0;
 }
 
 static void attr_apply(struct coir_fiber *f, const struct coir_attr *attr, const struct coir__worker *w) {
+  if (attr->preempt == COIR_ON) f->b.more |= COIR__MORE_PREEMPT;
+  if (attr->preempt == COIR_OFF) f->b.more &= (uint8_t)~COIR__MORE_PREEMPT;
   f->b.priority = (int8_t)attr->priority;
   if (attr->priority != COIR_PRIORITY_NORMAL) f->b.flags |= COIR__FIBER_LANED;
   if (attr->worker != COIR_WORKER_ANY) {
@@ -553,6 +595,7 @@ static inline struct coir_fiber *fiber_make(struct coir_runtime *rt, struct coir
   f->b = rt->fiber_bits;
   f->stack_class = stack_class;
   f->waiter.shield = 0;
+  f->waiter.holds = 0;
   atm_store_rlx(&f->waiter.cancel, 0);
   atm_store_rlx(&f->ended, ended);
   atm_store_rel(&f->entry, fn); /* last: from here on who walks the slabs finds it */
@@ -635,7 +678,8 @@ void coir__fiber_kin(struct coir_fiber *f) {
 }
 
 int coir_spawn(coir_fn fn, void *arg, const struct coir_attr *attr, struct coir_fiber **out) {
-  struct coir__worker *w = coir__self();
+  COIR_INSIDE_ON(w);
+  w = coir__self_of(w);
   return spawn(coir__caller_runtime(w), w, fn, arg, attr, out);
 }
 
@@ -643,7 +687,8 @@ int coir_go(coir_fn fn, void *arg) { return coir_spawn(fn, arg, NULL, NULL); }
 
 int coir_runtime_spawn(struct coir_runtime *runtime, coir_fn fn, void *arg, const struct coir_attr *attr,
                        struct coir_fiber **out) {
-  struct coir__worker *w = coir__self();
+  COIR_INSIDE_ON(w);
+  w = coir__self_of(w);
   if (!runtime) runtime = coir_runtime_default();
   if (runtime && atm_load_acq(&runtime->forked)) return -ENOTSUP;
   return spawn(runtime, w && w->rt == runtime ? w : NULL, fn, arg, attr, out);
@@ -692,9 +737,10 @@ static int wait_for_end(struct coir__worker *w, struct coir_fiber *f, int64_t de
 }
 
 int coir_join(struct coir_fiber *fiber, struct coir_result *out, int64_t deadline) {
-  struct coir__worker *w = coir__self();
+  COIR_INSIDE_TO_WAIT_ON(w, deadline);
+  w = coir__self_of(w);
   if (COIR_UNLIKELY(!fiber)) return -EINVAL;
-  if (COIR_UNLIKELY(w && fiber == w->current)) return -EDEADLK;
+  if (COIR_UNLIKELY(fiber == (w ? w->current : coir__me()))) return -EDEADLK;
   if (!(atm_load_acq(&fiber->ended) & COIR__ENDED)) {
     int rc = wait_for_end(w, fiber, deadline);
     if (rc) return rc;
@@ -713,6 +759,7 @@ int coir_join(struct coir_fiber *fiber, struct coir_result *out, int64_t deadlin
 }
 
 void coir_detach(struct coir_fiber *fiber) {
+  COIR_INSIDE;
   if (!fiber) return;
   struct coir__worker *w = coir__carried();
   coir__bias_lock(w, &fiber->exit.lock);
@@ -725,11 +772,12 @@ void coir_detach(struct coir_fiber *fiber) {
 /* ---- What a fiber knows of itself ------------------------------------------------------------------------------ */
 
 struct coir_fiber *coir_current(void) {
-  struct coir__worker *w = coir__self();
-  return w ? w->current : NULL;
+  COIR_INSIDE;
+  return coir__me();
 }
 
 void coir_set_value(void *value) {
+  COIR_INSIDE;
   struct coir_fiber *f = coir_current();
   if (!f) return;
   f->value = value;
@@ -742,6 +790,7 @@ uint64_t coir_fiber_id(const struct coir_fiber *fiber) {
 }
 
 void coir_set_name(const char *name) {
+  COIR_INSIDE;
   struct coir_fiber *f = coir_current();
   if (!f) return;
   /* Byte by byte and relaxed: a dump may read it meanwhile, and must find an end. */
@@ -757,13 +806,16 @@ const char *coir_name(const struct coir_fiber *fiber) {
 }
 
 int coir_worker_index(void) {
-  struct coir__worker *w = coir__self();
-  return w ? (int)w->index : -1;
+  COIR_INSIDE_ON(w);
+  w = coir__self_of(w);
+  const struct coir_fiber *f = w ? NULL : coir__me();
+  return w ? (int)w->index : f ? f->b.worker : -1;
 }
 
 struct coir_runtime *coir_runtime_current(void) {
-  struct coir__worker *w = coir__self();
-  return w ? w->rt : NULL;
+  COIR_INSIDE;
+  const struct coir_fiber *f = coir__me();
+  return f ? f->rt : NULL;
 }
 
 /* ---- Dropping what is left of a runtime that does not run ------------------------------------------------------ */

@@ -150,7 +150,8 @@ gen_exchange(struct coir__worker *w, struct coir_gen *gen, enum gen_side side, v
 /* ---- The generator's side -------------------------------------------------------------------------------------- */
 
 int coir_gen_yield(void *value, void **in) {
-  struct coir__worker *w = coir__self();
+  COIR_INSIDE_TO_WAIT_ON(w, COIR_NEVER);
+  w = coir__self_of(w);
   struct coir_gen *gen = w && coir__has_kin(w->current) ? w->current->gen : NULL;
   if (COIR_UNLIKELY(!gen)) return -EPERM;
   if (COIR_UNLIKELY(gen->dying)) {
@@ -227,7 +228,7 @@ static int __attribute__((noinline)) gen_start(struct coir__worker *w, struct co
 }
 
 int coir_gen_resume(struct coir_gen *gen, void *in, void **out) {
-  struct coir__worker *w = coir__carried();
+  COIR_INSIDE_TO_WAIT_ON(w, COIR_NEVER);
   if (COIR_UNLIKELY(!gen)) return -EINVAL;
   coir__bias_lock(w, &gen->lock);
   if (COIR_UNLIKELY(atm_load_rlx(&gen->state) != COIR_GEN_YIELDED))
@@ -240,6 +241,7 @@ int coir_gen_resume(struct coir_gen *gen, void *in, void **out) {
 /* ---- Making, asking, destroying -------------------------------------------------------------------------------- */
 
 int coir_gen_create(struct coir_gen **out, coir_fn fn, void *arg, const struct coir_attr *attr) {
+  COIR_INSIDE;
   if (!out) return -EINVAL;
   *out = NULL;
   if (!fn) return -EINVAL;
@@ -289,7 +291,7 @@ static void gen_kill(struct coir__worker *w, struct coir_gen *gen) {
 }
 
 int coir_gen_destroy(struct coir_gen *gen) {
-  struct coir__worker *w = coir__carried();
+  COIR_INSIDE_TO_WAIT_ON(w, COIR_NEVER);
   if (!gen) return 0;
   coir__bias_lock(w, &gen->lock); /* the end of its fiber may not be through with it */
   uint32_t state = atm_load_rlx(&gen->state);

@@ -123,7 +123,8 @@ static bool is_worth_it(const struct coir__worker *victim) {
 
 void coir__idle_notify_slow(struct coir__worker *w, bool spawned) {
   struct coir_runtime *rt = w->rt;
-  if (!atm_load_rlx(&rt->lanes[1].count) && !atm_load_rlx(&rt->lanes[2].count)) { /* so it is a matter of stealing */
+  if (!atm_load_rlx(&rt->lanes[1].count) && !atm_load_rlx(&rt->lanes[2].count) &&
+      !atm_load_rlx(&rt->lanes[COIR__LANE_PAUSED].count)) { /* so it is a matter of stealing */
     uint64_t least = (uint64_t)atm_load_rlx(&rt->tuned.steal_min_victim);
     bool few = coir__runq_length(w) < (least < 2 ? 2 : least) || (!spawned && !is_worth_it(w));
     if (few && (least > 1 || atm_load_acq(&rt->watching))) return;
@@ -216,7 +217,8 @@ enum sight { NOTHING, LONE, WORK };
 static enum sight look(struct coir__worker *w) {
   struct coir_runtime *rt = w->rt;
   if (atm_load_acq(&w->attention) || atm_load_acq(&rt->phase) == COIR__PHASE_HALT) return WORK;
-  for (int i = 0; i < COIR__LANES; i++)
+  int lanes = atm_load_rlx(&w->has_pinned) ? COIR__LANE_PAUSED : COIR__LANES;
+  for (int i = 0; i < lanes; i++)
     if (atm_load_acq(&rt->lanes[i].count)) return WORK;
   enum sight sight = NOTHING;
   if (!steal_is_on(rt)) return NOTHING;
@@ -264,6 +266,7 @@ void coir__idle_end(struct coir__worker *w) {
   bool owes = w->slept || w->is_watcher;
   if (COIR_LIKELY(!owes && !w->searching)) return;
   if (w->rt->poller_count) wake_posts(w->rt);
+  coir__monitor_rouse(w->rt);
   w->futile = 0;
   w->slept = w->was_brief = w->was_long = w->retired = w->summoned = false;
   if (w->is_watcher) stop_watching(w);

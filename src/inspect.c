@@ -57,7 +57,17 @@ void coir_runtime_get_stats(struct coir_runtime *runtime, struct coir_stats *out
   s.polls += atm_load_rlx(&runtime->polls);
   s.io_events += atm_load_rlx(&runtime->io_events);
   coir__stack_stats(runtime, &s);
+  s.preemptions = atm_load_rlx(&runtime->preemptions);
+  s.stalls = atm_load_rlx(&runtime->stalls);
+  s.longest_stall_ns = atm_load_rlx(&runtime->longest_stall_ns);
+  s.spares = (uint64_t)atm_load_rlx(&runtime->extra_count);
   *out = s;
+}
+
+PEEKS void coir__name_copy(const struct coir_fiber *f, char *out) {
+  bool is_named = __atomic_load_n(&f->b.flags, __ATOMIC_ACQUIRE) & COIR__FIBER_NAMED;
+  for (int i = 0; i < COIR__NAME_MAX; i++) out[i] = is_named ? PEEK(f->name[i]) : 0;
+  out[COIR__NAME_MAX - 1] = 0;
 }
 
 /* The worker that runs the fiber just now, or -1. */
@@ -70,6 +80,11 @@ static PEEKS int running_on(struct coir_runtime *rt, const struct coir_fiber *f)
 /* The state of a fiber that does not run, as it looks from outside; it may be another one a moment later. */
 static PEEKS enum coir_fiber_state state_of(const struct coir_fiber *f) {
   if (atm_load_acq(&f->ended) & COIR__ENDED) return COIR_FIBER_ENDED;
+  uint8_t more = __atomic_load_n(&f->b.more, __ATOMIC_RELAXED);
+  if (more & COIR__MORE_AWAY) { /* on a thread of its own */
+    if ((atm_load_rlx(&f->waits_on) & 0xff) == COIR__REASON_BLOCK) return COIR_FIBER_WAITING;
+    return more & COIR__MORE_PAUSED ? COIR_FIBER_READY : COIR_FIBER_RUNNING;
+  }
   uint64_t word = atm_load_acq(&f->waiter.word), code = word & COIR__CODE_MASK;
   bool waits = code >= COIR__CODE_OPEN && code <= COIR__CODE_BOUND;
   return waits && atm_load_acq(&f->waiter.parked) == (word & ~COIR__CODE_MASK) ? COIR_FIBER_WAITING : COIR_FIBER_READY;
@@ -93,8 +108,7 @@ static PEEKS bool describe(struct coir_runtime *rt, const struct coir_fiber *f, 
   if (!out->entry || (atm_load_acq(&f->ended) & COIR__ENDED)) return false;
   out->id = PEEK(f->id);
   int worker = running_on(rt, f);
-  bool is_away = __atomic_load_n(&f->b.more, __ATOMIC_RELAXED) & COIR__MORE_AWAY;
-  out->state = worker >= 0 ? COIR_FIBER_RUNNING : is_away ? COIR_FIBER_WAITING : state_of(f);
+  out->state = worker >= 0 ? COIR_FIBER_RUNNING : state_of(f);
   out->worker = worker >= 0 ? worker : PEEK(f->b.worker);
   out->waits_for = "";
   if (out->state == COIR_FIBER_WAITING) {
@@ -103,9 +117,7 @@ static PEEKS bool describe(struct coir_runtime *rt, const struct coir_fiber *f, 
     out->waits_on = on >> 8;
     out->since = atm_load_rlx(&f->since);
   }
-  bool named = __atomic_load_n(&f->b.flags, __ATOMIC_ACQUIRE) & COIR__FIBER_NAMED;
-  for (int i = 0; named && i < COIR__NAME_MAX - 1; i++)
-    if (!(out->name[i] = PEEK(f->name[i]))) break;
+  coir__name_copy(f, out->name);
   uint32_t size_class = PEEK(f->stack_class); /* before the stack, with which it goes */
   const struct coir__stack *s = PEEK(f->stack);
   const void *sp = PEEK(f->sp);

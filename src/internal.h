@@ -29,6 +29,8 @@ void coir__fatal(const char *format, ...) __attribute__((noreturn, format(printf
 static inline struct coir_fiber *coir__waiter_fiber(struct coir__waiter *w) { return (struct coir_fiber *)w; }
 static inline struct coir__thread *coir__waiter_thread(struct coir__waiter *w) { return (struct coir__thread *)w; }
 
+void coir__name_copy(const struct coir_fiber *f, char *out); /* any thread, at any time; room for COIR__NAME_MAX */
+
 static inline const char *coir__name_of(const struct coir_fiber *f) {
   return f->b.flags & COIR__FIBER_NAMED ? f->name : "";
 }
@@ -131,7 +133,9 @@ bool coir__runq_has_next(const struct coir__worker *w);                  /* any 
 struct coir_fiber *coir__runq_steal(struct coir__worker *thief, struct coir__worker *victim, bool lone);
 void coir__inbox_send(struct coir__worker *w, struct coir_fiber *f); /* any thread; then wake it */
 bool coir__inbox_take(struct coir__worker *w);                       /* owner: to bound list and ring */
-void coir__lane_put(struct coir_runtime *rt, struct coir_fiber *f);  /* any thread */
+void coir__lane_put(struct coir_runtime *rt, struct coir_fiber *f);  /* any thread: by its priority */
+void coir__lane_put_in(struct coir_runtime *rt, struct coir_fiber *f, int lane);
+bool coir__lane_remove(struct coir_runtime *rt, struct coir_fiber *f, int lane); /* any thread. False: not there */
 struct coir_fiber *coir__lane_get(struct coir__worker *w, int lane); /* one to run; more to the ring */
 void coir__lane_to_ring(struct coir__worker *w); /* all of the normal lane; no other worker runs */
 static inline int coir__lane_of(const struct coir_fiber *f) { return 1 - f->b.priority; }
@@ -192,35 +196,116 @@ void coir__trace_begin(struct coir__worker *w); /* before its first fiber; its r
 void coir__trace_enter(const struct coir__worker *w, const struct coir_fiber *f); /* f is about to run */
 void coir__trace_leave(const struct coir__worker *w, uint64_t id); /* it is back; what it left behind is not seen to */
 void coir__trace_wait(const struct coir__worker *w, const struct coir_fiber *f); /* its wait is about to be committed */
-struct coir_fiber *coir__trace_next(struct coir__worker *w); /* whom the fiber that is back has picked to run next */
 #endif
 
 /* ---- fiber.c --------------------------------------------------------------------------------------------------- */
+/* Every call of the library that asks who calls begins with one of these two, and so is inside to its end: the worker
+ * that its thread carries cannot be taken away meanwhile, but it may have been before (carry.c). What suspends comes
+ * back inside, on whatever thread. Where the library calls the program it is outside: COIR_OUTSIDE.
+ *
+ * COIR_INSIDE: a call that does not wait. Where the worker has been taken away it finds none, like one from a plain
+ * thread; coir__me() still tells who calls. COIR_INSIDE_TO_WAIT: one that may wait, unless `deadline` is past: there a
+ * fiber whose worker has been taken away first queues for another one, and goes on on that one's thread. With _ON they
+ * declare `w`, which is what coir__carried() would return. */
+#define COIR_INSIDE COIR_INSIDE_ON(coir__unused_worker)
+#define COIR_INSIDE_TO_WAIT(deadline) COIR_INSIDE_TO_WAIT_ON(coir__unused_worker, deadline)
+#define COIR_INSIDE_ON(w)                                    \
+  struct coir__worker *w __attribute__((unused));            \
+  uint32_t coir__was COIR__LEAVES = coir__go_in_on(&w, true)
+#define COIR_INSIDE_TO_WAIT_ON(w, deadline)                          \
+  struct coir__worker *w __attribute__((unused));                    \
+  uint32_t coir__was COIR__LEAVES = coir__go_in_to_wait_on(&w, deadline)
+#define COIR__LEAVES __attribute__((cleanup(coir__go_out), unused))
+struct coir__worker *coir__go_home(struct coir__thread *t, int64_t deadline);
+/* The thread has seen that it carries no worker; waits for the verdict of who may be taking it. And, when it is paused,
+ * for its turn: so it is asked first thing in a call, while nothing is locked. */
+struct coir__worker *coir__carried_after(struct coir__thread *t);
+
+static inline uint32_t coir__go_in_on(struct coir__worker **out, bool stays) {
+  struct coir__thread *t = coir__thread_peek();
+  *out = NULL;
+  if (COIR_UNLIKELY(!t)) return 0;
+  uint32_t was = atm_load_rlx(&t->in);
+  atm_store_rlx(&t->in, 1);
+  coir__fence_light(); /* the word before the look at the worker; pairs with the heavy fence in coir__carry_take */
+  struct coir__worker *w = atm_load_acq(&t->worker); /* what who gave it did with it */
+  if (COIR_UNLIKELY(!w) && stays) w = coir__carried_after(t);
+  *out = w;
+  return was;
+}
+static inline uint32_t coir__go_in_to_wait_on(struct coir__worker **out, int64_t deadline) {
+  uint32_t was = coir__go_in_on(out, false);
+  if (COIR_UNLIKELY(!*out)) *out = coir__go_home(coir__thread_peek(), deadline);
+  return was;
+}
+static inline uint32_t coir__go_in(void) {
+  struct coir__worker *w;
+  return coir__go_in_on(&w, true);
+}
+static inline uint32_t coir__go_in_to_wait(int64_t deadline) {
+  struct coir__worker *w;
+  return coir__go_in_to_wait_on(&w, deadline);
+}
+/* As it was before: a call may be made from inside. */
+static inline void coir__go_out(const uint32_t *was) {
+  struct coir__thread *t = coir__thread_peek();
+  if (COIR_LIKELY(t != NULL)) atm_store_rel(&t->in, *was); /* what it did with the worker; see coir__carry_take */
+}
+/* The same for who knows its worker, and that the thread which carries that is the calling one. */
+static inline void coir__go_out_on(struct coir__worker *w, uint32_t was) {
+  atm_store_rel(&atm_load_rlx(&w->thread)->in, was);
+}
+/* Whether the caller is inside even in code of its own: it holds its worker, or is no fiber and carries one. */
+uint32_t coir__rests_inside(void);
+/* Around a call of what the program brought, which may do anything; on a fiber. */
+void coir__go_outside(void);
+#define COIR_OUTSIDE(call)                 \
+  do {                                     \
+    coir__go_outside();                    \
+    call;                                  \
+    (void)coir__go_in_to_wait(COIR_NEVER); \
+  } while (0)
+
+/* Around what blocks the thread in the library, on a fiber or a plain thread; it stays on its thread. */
+#define COIR_OUTSIDE_STAYING(call) \
+  do {                             \
+    coir__go_outside();            \
+    call;                          \
+    (void)coir__go_in();           \
+  } while (0)
+
 /* The worker that the calling thread carries, if any: be it on a fiber, or on the thread's own stack. */
 static inline struct coir__worker *coir__carried(void) {
   struct coir__thread *t = coir__thread_peek();
-  return t ? t->worker : NULL;
+  struct coir__worker *w = t ? atm_load_acq(&t->worker) : NULL;
+  if (COIR_UNLIKELY(!w)) return t ? coir__carried_after(t) : NULL;
+  COIR_DCHECK(atm_load_rlx(&t->in), "who looks at its worker is inside");
+  return w;
 }
 /* The worker whose fiber calls; NULL on a plain thread. Ask anew after everything that can suspend. */
-static inline struct coir__worker *coir__self(void) {
-  struct coir__worker *w = coir__carried();
-  return w && w->current ? w : NULL;
+static inline struct coir__worker *coir__self_of(struct coir__worker *carried) {
+  return carried && carried->current ? carried : NULL;
 }
+static inline struct coir__worker *coir__self(void) { return coir__self_of(coir__carried()); }
+/* The calling fiber, also when its worker has been taken away; NULL: a plain thread. */
+struct coir_fiber *coir__me(void);
 /* A call that did not have to wait, and may be made in a loop: every so often others run first. May suspend. */
 #define COIR__STREAK_MAX 64
 void coir__breathe_now(struct coir_fiber *f);
 static inline void coir__breathe(struct coir__worker *w) {
   if (w && w->current && ++w->current->b.streak >= COIR__STREAK_MAX) coir__breathe_now(w->current);
 }
+/* f is ready, as before: queues it behind the others. w: of its runtime, and the caller's to use; or NULL. */
+void coir__requeue(struct coir__worker *w, struct coir_fiber *f);
 void coir__switch_prepare_thread(struct coir__thread *t); /* before a thread runs its first fiber */
 /* A waiting fiber's wait is over: queue it. `w`: the worker that the calling thread carries, or NULL. */
 void coir__ready(struct coir__worker *w, struct coir_fiber *f);
 void coir__switch_away(struct coir__worker *w, enum coir__after after); /* next fiber, or the thread's own stack */
-/* From the thread's own stack; returns there. False: the fiber has given the worker away, and is t->away. */
-bool coir__run_fiber(struct coir__worker *w, struct coir_fiber *f);
+/* From the thread's own stack; returns there, and which worker the thread carries by then: NULL, none. */
+struct coir__worker *coir__run_fiber(struct coir__worker *w, struct coir_fiber *f);
 /* From a fiber whose thread carries no worker, to the thread's own stack, where coir__run_fiber returns false. Returns
- * when somebody else runs the fiber. */
-void coir__switch_home(struct coir__thread *t, struct coir_fiber *f);
+ * when somebody else runs the fiber, and on which worker. */
+struct coir__worker *coir__switch_home(struct coir__thread *t, struct coir_fiber *f);
 void coir__fiber_free(struct coir__worker *w, struct coir_fiber *f);    /* ended, and nobody holds it */
 void coir__fibers_drop(struct coir_runtime *rt); /* not running: forgets every fiber that is left */
 /* Spawned and not ended; suspended generators do not count. 0 is reliable (fiber.c says why). */
@@ -447,6 +532,7 @@ void coir__scope_opener_ended(struct coir_fiber *f);
 
 /* ---- worker.c -------------------------------------------------------------------------------------------------- */
 int coir__worker_create(struct coir_runtime *rt, int index);
+void coir__worker_looked(struct coir__worker *w, int64_t now); /* owner: it begins something new */
 void coir__worker_destroy(struct coir__worker *w);
 /* The calling thread carries the worker until the phase is HALT: returns true; or loses it: returns false (carry.c). */
 bool coir__worker_loop(struct coir__worker *w, struct coir__thread *t);
@@ -458,9 +544,59 @@ struct coir_runtime *coir__away_from(void);
 /* Where what the caller makes belongs, when it carries `w`, or NULL: to its runtime, or the default one; NULL: no
  * memory. */
 struct coir_runtime *coir__caller_runtime(struct coir__worker *w);
+void coir__thread_wake(struct coir__thread *t); /* from a sleep on its futex */
+/* The worker gets to be carried by t, which does not carry any; t is inside, or being waited for. And no longer. */
+void coir__carry_begin(struct coir__worker *w, struct coir__thread *t);
+void coir__carry_end(struct coir__worker *w, struct coir__thread *t);
+bool coir__carry_has_spare(struct coir_runtime *rt);
+bool coir__carry_may_grow(struct coir_runtime *rt); /* there is room for one more extra thread */
+bool coir__carry_spare(struct coir_runtime *rt); /* makes one more thread that can carry; blocks. False: no more */
+/* Takes the worker away from the fiber that it runs, and has another thread carry it. `pauses`: and has the fiber wait
+ * for its turn. By the monitor. INSIDE: not now; NOT: not at all, since no thread is to be had, or the worker keeps its
+ * own. */
+enum coir__taken { COIR__TAKEN, COIR__TAKEN_INSIDE, COIR__TAKEN_NOT };
+enum coir__taken coir__carry_take(struct coir__worker *w, bool pauses, int64_t now); /* in what w->watch saw it */
 void coir__carry(struct coir__worker *w); /* the calling thread carries it, and later others, until the phase is HALT */
 void coir__carry_halt(struct coir_runtime *rt); /* the phase is HALT: wakes the threads that carry nothing */
 void coir__carry_join(struct coir_runtime *rt); /* waits for the extra threads, when all others have ended */
+
+/* ---- preempt.c ------------------------------------------------------------------------------------------------- */
+/* Some of its fibers may be paused. 0; -EINVAL: not by the signal that its configuration names. */
+int coir__preempt_want(const struct coir_runtime *rt);
+void coir__preempt_arm_thread(struct coir_runtime *rt, struct coir__thread *t); /* the calling one, that carries */
+void coir__preempt_disarm_thread(const struct coir__thread *t);
+/* The fiber that is away with t, whose owner the caller is, queues for its turn, and the thread sleeps. By the
+ * monitor. */
+void coir__preempt_pause(struct coir__thread *t);
+void coir__preempt_sleep(struct coir__thread *t); /* the calling one, which is away and paused: until it is its turn */
+/* f is paused, and its turn has come: its thread goes on with *w, and the calling one carries none any more: *w is NULL
+ * then. It is not when the runtime halts. */
+void coir__preempt_resume(struct coir__worker **w, struct coir_fiber *f);
+static inline bool coir__is_paused(const struct coir_fiber *f) { return !f->sp && f->stack; }
+void coir__preempt_halt(struct coir_runtime *rt); /* the phase is HALT: its threads that are paused go on */
+bool coir__preempt_has_takers(struct coir_runtime *rt); /* workers that may take from the lane */
+/* For a while nobody sleeps in the signal's handler. By the monitor. False: it was so, or nobody is paused. */
+bool coir__preempt_open(struct coir_runtime *rt);
+void coir__preempt_close(struct coir_runtime *rt);
+/* Fibers of the runtime that are away, and have computed for long, are paused. By the monitor. False: none is away that
+ * might come to it. */
+bool coir__preempt_follow(struct coir_runtime *rt);
+/* Those who are to be paused and have not heard of it are told again. False: none. */
+bool coir__preempt_remind(struct coir_runtime *rt);
+
+/* ---- monitor.c ------------------------------------------------------------------------------------------------- */
+int coir__monitor_create(struct coir_runtime *rt);
+void coir__monitor_destroy(struct coir_runtime *rt);
+int coir__monitor_start(struct coir_runtime *rt); /* its threads, which wait for the phase; nothing if it is off */
+void coir__monitor_dismiss(struct coir_runtime *rt); /* any thread, once the phase is HALT */
+void coir__monitor_join(struct coir_runtime *rt);
+bool coir__monitor_sees(const struct coir__worker *w); /* w, which nobody uses, is as it was when the monitor looked */
+/* Asks the thread where it stands, by its signal, and has it wait there until that is over; whoever asks must say so.
+ * False: it has not answered in time. */
+bool coir__preempt_ask(struct coir__thread *t, int signo);
+bool coir__preempt_asked(struct coir__thread *t); /* false: it has not waited that long */
+/* A worker that was counted as idle has something to run. */
+void coir__monitor_rouse(struct coir_runtime *rt);
 
 /* ---- balance.c ------------------------------------------------------------------------------------------------- */
 void coir__balance(struct coir__worker *w, int64_t now); /* give some away if it has far more than another */
@@ -489,6 +625,10 @@ uint64_t coir__backtrace_begin(const struct coir_fiber *f);
 /* Copies its stack. Returns whether it has been parked in that wait all the time since: then what was found out about
  * it meanwhile belongs together. */
 bool coir__backtrace_copy(struct coir__backtrace *b, const struct coir_fiber *f, uint64_t wait);
+/* Copies the stack of a fiber that stands at `at`, wherever that is. Whether it has stood there all the time is to be
+ * seen to by the caller. False: it is not on its stack there. */
+bool coir__backtrace_copy_at(struct coir__backtrace *b, const struct coir_fiber *f,
+                             const struct coir__ctx_registers *at);
 /* Of what was copied: how many frames, innermost first; they are valid until the next copy. */
 size_t coir__backtrace_unwind(struct coir__backtrace *b, void *const **frames);
 
@@ -500,6 +640,8 @@ bool coir__runtime_idle(struct coir_runtime *rt, bool deep);
 void coir__runtime_thread_sleeps(void);
 void coir__runtime_cancel_all(struct coir_runtime *rt);
 int coir__runtimes_on(void); /* how many are not off */
+void coir__runtime_let_threads_end(struct coir_runtime *rt); /* it does not come to run: the phase is HALT */
+void coir__runtime_wait_for_go(struct coir_runtime *rt); /* by a thread that was started for it: until it runs */
 
 /* ---- deadlock.c ------------------------------------------------------------------------------------------------ */
 /* By a worker that goes to sleep without limit. True: there was one, and something has been done about it. */

@@ -44,8 +44,7 @@ typedef ssize_t (*io_try)(struct io *io);
 
 /* The fiber that calls, or NULL. Its address stays when it moves to another worker. */
 static inline struct coir_fiber *self(void) {
-  struct coir__worker *w = coir__self();
-  return w ? w->current : NULL;
+  return coir__me();
 }
 
 static inline bool has_passed(int64_t deadline) { return deadline != COIR_NEVER && deadline <= coir__os_now(); }
@@ -223,6 +222,7 @@ static ssize_t transfer_any(struct io *io, const struct ways *ways, int64_t dead
 }
 
 ssize_t coir_read(int fd, void *buf, size_t bytes, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
   static const struct ways ways = {.socket = try_recv, .pipe = try_read, .other = try_read, .event = COIR__POLL_IN};
   struct io io = {.fd = fd, .buf = buf, .bytes = bytes, .drains = bytes};
   if (COIR_UNLIKELY(bytes == 0)) return coir__sys_read(fd, buf, 0); /* recv would wait for data; read does not */
@@ -230,6 +230,7 @@ ssize_t coir_read(int fd, void *buf, size_t bytes, int64_t deadline) {
 }
 
 ssize_t coir_write(int fd, const void *buf, size_t bytes, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
   static const struct ways ways = {
       .socket = try_send, .pipe = try_pipe_write, .other = try_write, .event = COIR__POLL_OUT};
   struct io io = {.fd = fd, .buf = (void *)(uintptr_t)buf, .bytes = bytes, .drains = bytes};
@@ -255,6 +256,7 @@ static ssize_t try_send_iov(struct io *io) {
 }
 
 ssize_t coir_readv(int fd, const struct iovec *iov, int iov_count, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
   static const struct ways ways = {
       .socket = try_recv_iov, .pipe = try_readv, .other = try_readv, .event = COIR__POLL_IN};
   if (iov_count < 0 || iov_count > IOV_MAX_COUNT) return -EINVAL;
@@ -264,6 +266,7 @@ ssize_t coir_readv(int fd, const struct iovec *iov, int iov_count, int64_t deadl
 }
 
 ssize_t coir_writev(int fd, const struct iovec *iov, int iov_count, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
   static const struct ways ways = {
       .socket = try_send_iov, .pipe = try_pipe_writev, .other = try_writev, .event = COIR__POLL_OUT};
   if (iov_count < 0 || iov_count > IOV_MAX_COUNT) return -EINVAL;
@@ -290,6 +293,7 @@ static uint64_t life_of(int fd) {
 }
 
 ssize_t coir_read_full(int fd, void *buf, size_t bytes, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
   uint64_t life = life_of(fd);
   size_t done = 0;
   do {
@@ -303,6 +307,7 @@ ssize_t coir_read_full(int fd, void *buf, size_t bytes, int64_t deadline) {
 }
 
 ssize_t coir_write_full(int fd, const void *buf, size_t bytes, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
   size_t done = 0;
   do {
     ssize_t n = coir_write(fd, (const char *)buf + done, bytes - done, deadline);
@@ -322,6 +327,7 @@ ssize_t coir_write_full(int fd, const void *buf, size_t bytes, int64_t deadline)
 
 ssize_t coir_recvfrom(int fd, void *buf, size_t bytes, int flags, struct sockaddr *addr, socklen_t *addr_bytes,
                       int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
   struct io io = {.fd = fd, .flags = flags, .buf = buf, .bytes = bytes, .addr = addr, .addr_bytes = addr_bytes};
   if (!(flags & ~PLAIN_RECV_FLAGS)) io.drains = bytes;
   return transfer(&io, try_recv, COIR__POLL_IN, deadline);
@@ -334,6 +340,7 @@ ssize_t coir_recv(int fd, void *buf, size_t bytes, int flags, int64_t deadline) 
 /* With room for control data no short result is trusted: who asks for it may be told of something between the bytes,
  * such as records of kernel TLS. */
 ssize_t coir_recvmsg(int fd, struct msghdr *msg, int flags, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
   struct io io = {.fd = fd, .flags = flags, .msg = msg};
   if (!(flags & ~PLAIN_RECV_FLAGS) && !msg->msg_control) io.drains = iov_bytes(msg->msg_iov, msg->msg_iovlen);
   return transfer(&io, try_recvmsg, COIR__POLL_IN, deadline);
@@ -346,6 +353,7 @@ static bool names_unix(const struct sockaddr *addr, socklen_t addr_bytes) {
 
 ssize_t coir_sendto(int fd, const void *buf, size_t bytes, int flags, const struct sockaddr *addr, socklen_t addr_bytes,
                     int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
   struct io io = {.fd = fd,
                   .flags = flags,
                   .buf = (void *)(uintptr_t)buf,
@@ -362,6 +370,7 @@ ssize_t coir_send(int fd, const void *buf, size_t bytes, int flags, int64_t dead
 }
 
 ssize_t coir_sendmsg(int fd, const struct msghdr *msg, int flags, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
   struct io io = {.fd = fd,
                   .flags = flags,
                   .msg = (struct msghdr *)(uintptr_t)msg,
@@ -383,6 +392,7 @@ static int born(int fd, uint64_t bits) {
 }
 
 int coir_socket(int domain, int type, int protocol) {
+  COIR_INSIDE;
   int fd = coir__sys_socket(domain, type, protocol);
   if (fd < 0) return fd;
   bool is_tcp = (domain == AF_INET || domain == AF_INET6) && (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM;
@@ -390,6 +400,7 @@ int coir_socket(int domain, int type, int protocol) {
 }
 
 int coir_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
   int rc;
   struct coir__fd *d = coir__fd_find(fd, &rc);
   if (!d) return rc;
@@ -426,6 +437,7 @@ static int connect_once(struct coir__fd *d, int fd, uint64_t life, const struct 
 }
 
 int coir_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
   int rc;
   struct coir__fd *d = coir__fd_find(fd, &rc);
   if (!d) return rc;
@@ -443,6 +455,7 @@ int coir_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes, int6
 /* ---- Descriptors ----------------------------------------------------------------------------------------------- */
 
 int coir_poll(int fd, int events, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
   _Static_assert(COIR_READABLE == COIR__POLL_IN && COIR_WRITABLE == COIR__POLL_OUT, "the same bits");
   if (events == 0 || (events & ~(COIR_READABLE | COIR_WRITABLE))) return -EINVAL;
   int rc;
@@ -454,6 +467,7 @@ int coir_poll(int fd, int events, int64_t deadline) {
 }
 
 int coir_close(int fd) {
+  COIR_INSIDE;
   int rc;
   struct coir__fd *d = coir__fd_find(fd, &rc);
   if (!d) return rc == -ENOMEM ? coir__sys_close(fd) : rc; /* -ENOMEM: open, but nobody can have waited for it */
@@ -464,6 +478,7 @@ int coir_close(int fd) {
 }
 
 int coir_adopt(int fd) {
+  COIR_INSIDE;
   int rc;
   struct coir__fd *d = coir__fd_find(fd, &rc);
   if (!d) return rc;
@@ -479,6 +494,7 @@ int coir_adopt(int fd) {
 }
 
 int coir_disown(int fd) {
+  COIR_INSIDE;
   int rc;
   struct coir__fd *d = coir__fd_find(fd, &rc);
   if (!d) return rc;

@@ -21,4 +21,16 @@ static inline struct coir_fiber *coir__list_pop(struct coir__list *l) {
   return f;
 }
 
+/* Wherever it stands. False: it is not in the list. */
+static inline bool coir__list_remove(struct coir__list *l, const struct coir_fiber *f) {
+  struct coir_fiber *before = NULL, *at = l->head;
+  while (at && at != f) before = at, at = at->next;
+  if (!at) return false;
+  if (before) before->next = at->next;
+  else l->head = at->next;
+  if (l->tail == at) l->tail = before;
+  l->count--;
+  return true;
+}
+
 #endif

@@ -36,26 +36,28 @@ int coir_key_delete(int key) {
 
 /* Where the caller keeps its values; NULL when memory is short. A plain thread's belong to no runtime. */
 static struct coir__local **locals_of_caller(struct coir_runtime **rt) {
-  struct coir__worker *w = coir__self();
-  *rt = w ? w->rt : NULL;
-  if (w) return &w->current->locals;
+  struct coir_fiber *f = coir__me();
+  *rt = f ? f->rt : NULL;
+  if (f) return &f->locals;
   struct coir__thread *t = coir__thread_get();
   return t ? &t->locals : NULL;
 }
 
 int coir_local_set(int key, void *value) {
+  COIR_INSIDE;
   if (!key_is_valid(key)) return -EINVAL;
   struct coir_runtime *rt;
   struct coir__local **where = locals_of_caller(&rt);
   if (!where) return -ENOMEM;
   if (!*where) *where = coir__alloc(rt, COIR_KEYS_MAX * sizeof **where);
   if (!*where) return -ENOMEM;
-  if (rt) coir_current()->b.more |= COIR__MORE_LOCALS;
+  if (rt) coir__me()->b.more |= COIR__MORE_LOCALS;
   (*where)[key] = (struct coir__local){.value = value, .life = atm_load_rlx(&keys[key].life)};
   return 0;
 }
 
 void *coir_local_get(int key) {
+  COIR_INSIDE;
   if (!key_is_valid(key)) return NULL;
   struct coir_runtime *rt;
   struct coir__local **where = locals_of_caller(&rt);
@@ -75,7 +77,7 @@ void coir__locals_destroy(struct coir__local *locals) {
       if (!value || !key_is_valid(i) || locals[i].life != atm_load_rlx(&keys[i].life)) continue;
       void (*destroy)(void *) = atomic_load_explicit(&keys[i].destroy, memory_order_relaxed);
       if (!destroy) continue;
-      destroy(value);
+      COIR_OUTSIDE(destroy(value));
       again = true;
     }
   }

@@ -160,8 +160,8 @@ static int __attribute__((noinline)) mutex_lock_slowly(struct mutex *m, int64_t 
 
 /* The usual case written out: a fiber locks a free mutex whose lock leans to its worker. About 25 instructions. */
 int coir_mutex_lock(struct coir_mutex *mutex, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT_ON(w, deadline);
   struct mutex *m = mutex_of(mutex);
-  struct coir__worker *w = coir__carried();
   if (COIR_LIKELY(w && w->current && coir__bias_enter(w, &m->q.lock))) {
     bool is_taken = mutex_take(m, &w->current->waiter, (uint8_t)w->index);
     coir__bias_leave(w);
@@ -231,8 +231,8 @@ static void __attribute__((noinline)) mutex_unlock_slowly(struct mutex *m) {
 
 /* As in coir_mutex_lock. */
 void coir_mutex_unlock(struct coir_mutex *mutex) {
+  COIR_INSIDE_ON(w);
   struct mutex *m = mutex_of(mutex);
-  struct coir__worker *w = coir__carried();
   if (COIR_LIKELY(w && w->current && coir__bias_enter(w, &m->q.lock))) {
     bool is_done = atm_load_rlx(&m->owner) == &w->current->waiter && mutex_release(m);
     coir__bias_leave(w);
@@ -257,8 +257,8 @@ static void mutex_lock_again(struct coir_mutex *mutex) {
 }
 
 int coir_cond_wait(struct coir_cond *cond, struct coir_mutex *mutex, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT_ON(w, COIR_NEVER);
   struct cond *c = (struct cond *)cond;
-  struct coir__worker *w = coir__carried();
   if (COIR_UNLIKELY(atm_load_rlx(&mutex_of(mutex)->owner) != coir__caller_on(w)))
     mutex_is_not_callers("coir_cond_wait");
   uint32_t code = COIR__CODE_TIMEOUT;
@@ -279,8 +279,8 @@ int coir_cond_wait(struct coir_cond *cond, struct coir_mutex *mutex, int64_t dea
 }
 
 void coir_cond_signal(struct coir_cond *cond) {
+  COIR_INSIDE_ON(w);
   struct cond *c = (struct cond *)cond;
-  struct coir__worker *w = coir__carried();
   coir__bias_lock(w, &c->q.lock);
   struct coir__clause *first = coir__waitlist_take(&c->q.list);
   coir__bias_unlock(w, &c->q.lock);
@@ -288,8 +288,8 @@ void coir_cond_signal(struct coir_cond *cond) {
 }
 
 void coir_cond_broadcast(struct coir_cond *cond) {
+  COIR_INSIDE_ON(w);
   struct cond *c = (struct cond *)cond;
-  struct coir__worker *w = coir__carried();
   coir__bias_lock(w, &c->q.lock);
   struct coir__clause *all = coir__waitlist_take_all(&c->q.list);
   coir__bias_unlock(w, &c->q.lock);
@@ -349,8 +349,8 @@ rwlock_wait(struct coir__worker *w, struct rwlock *l, bool is_writer, int64_t de
 }
 
 int coir_rwlock_read(struct coir_rwlock *lock, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT_ON(w, deadline);
   struct rwlock *l = (struct rwlock *)lock;
-  struct coir__worker *w = coir__carried();
   coir__bias_lock(w, &l->q.lock);
   if (COIR_UNLIKELY(atm_load_rlx(&l->writer) || l->q.list.first)) return rwlock_wait(w, l, false, deadline);
   l->readers++;
@@ -359,8 +359,8 @@ int coir_rwlock_read(struct coir_rwlock *lock, int64_t deadline) {
 }
 
 int coir_rwlock_write(struct coir_rwlock *lock, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT_ON(w, deadline);
   struct rwlock *l = (struct rwlock *)lock;
-  struct coir__worker *w = coir__carried();
   coir__bias_lock(w, &l->q.lock);
   if (COIR_UNLIKELY(atm_load_rlx(&l->writer) || l->readers || l->q.list.first))
     return rwlock_wait(w, l, true, deadline);
@@ -370,8 +370,8 @@ int coir_rwlock_write(struct coir_rwlock *lock, int64_t deadline) {
 }
 
 void coir_rwlock_read_unlock(struct coir_rwlock *lock) {
+  COIR_INSIDE_ON(w);
   struct rwlock *l = (struct rwlock *)lock;
-  struct coir__worker *w = coir__carried();
   coir__bias_lock(w, &l->q.lock);
   if (COIR_UNLIKELY(!l->readers)) {
     coir__bias_unlock(w, &l->q.lock);
@@ -382,8 +382,8 @@ void coir_rwlock_read_unlock(struct coir_rwlock *lock) {
 }
 
 void coir_rwlock_write_unlock(struct coir_rwlock *lock) {
+  COIR_INSIDE_ON(w);
   struct rwlock *l = (struct rwlock *)lock;
-  struct coir__worker *w = coir__carried();
   if (COIR_UNLIKELY(atm_load_rlx(&l->writer) != coir__caller_on(w)))
     coir__fatal("coir_rwlock_write_unlock: the caller does not hold the lock for writing");
   coir__bias_lock(w, &l->q.lock);

@@ -49,6 +49,13 @@ void coir__os_thread_yield(void);
  * was. */
 long coir__os_timer_slack(long ns);
 
+/* Processor time of the thread with that number, in ns; -1: it cannot be told. */
+int64_t coir__os_thread_cpu(int tid);
+
+/* The calling thread runs seldom and shortly, and wants to do so soon when its time has come. */
+void coir__os_thread_prompt(void);
+
+
 /* How many threads the process has that were not started by coir__os_thread_start; -1: cannot be told. */
 int coir__os_other_threads(void);
 
@@ -122,6 +129,31 @@ uint64_t coir__thread_sleepers(void);
 
 /* Called on a thread that ends, with its record, before that is given back. Set by fiber.c. */
 extern void (*coir__thread_ended)(struct coir__thread *thread);
+
+/* ---- What a thread is doing (os/linux_look.c) ------------------------------------------------------------------- */
+
+/* The two below are of use between start and stop, which are counted; a fork ends it. 0, -ENOMEM, -EAGAIN. */
+int coir__os_look_start(void);
+void coir__os_look_stop(void);
+void coir__os_look_fork_child(void);
+/* Whether that thread waits in the kernel, and not only for a processor. True also where that can never be told; false
+ * when it took too long to find out. Takes some microseconds, at most a few milliseconds. */
+bool coir__os_thread_waits(int tid);
+/* Where that thread waits in the kernel: pc and the stack pointer; the others are not known. False: it does not. */
+bool coir__os_thread_where(int tid, struct coir__ctx_registers *at);
+
+/* ---- The signal that pauses a thread (os/linux_pause.c) -------------------------------------------------------- */
+
+/* Has `signo` call coir__pause_signal_came, on the alternate signal stack of the thread that it meets, when it was sent
+ * by coir__os_pause_signal_send; else what was set for it before. Once per number; it stays so. Returns 0, or -EINVAL:
+ * there is no such signal, or it cannot be caught. */
+int coir__os_pause_signal_init(int signo);
+/* Lets it through to the calling thread. Returns whether it was blocked; _close blocks it again. */
+bool coir__os_pause_signal_open(int signo);
+void coir__os_pause_signal_close(int signo);
+void coir__os_pause_signal_send(int tid, int signo);
+bool coir__os_pause_signal_is_ours(int signo); /* nobody has set something else since */
+void coir__pause_signal_came(const struct coir__ctx_registers *at); /* preempt.c; `at`: where the thread stands */
 
 /* ---- Descriptors (os/linux_io.c) ------------------------------------------------------------------------------- */
 

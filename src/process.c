@@ -39,6 +39,7 @@ static _Atomic(struct coir_process *) orphans; /* (a) only pushed to, and taken 
 
 /* Takes the status if there is one. Returns 0; -EAGAIN: it runs; -ECHILD: there will be none. */
 static int process_settle(struct coir_process *p, int *status) {
+  COIR_INSIDE; /* who holds the lock is not to be paused */
   coir__lock(&p->lock);
   if (!p->is_over) {
     int rc = coir__sys_reap(p->pidfd, &p->status);
@@ -88,6 +89,7 @@ int coir_process_wait(struct coir_process *process, int *status, int64_t deadlin
 }
 
 int coir_process_kill(struct coir_process *process, int signo) {
+  COIR_INSIDE;
   if (!process) return -EINVAL;
   coir__lock(&process->lock);
   int rc = -ESRCH;
@@ -227,6 +229,7 @@ int coir_process_spawn(struct coir_process **out, const struct coir_process_opti
 }
 
 void coir_process_destroy(struct coir_process *process) {
+  COIR_INSIDE;
   if (!process) return;
   for (int i = 0; i < STDIO_COUNT; i++) coir_process_close_fd(process, i);
   orphan_push(process);

@@ -60,6 +60,7 @@ static bool is_numeric(const char *node, const char *serv, const struct addrinfo
 
 int coir_getaddrinfo(const char *node, const char *serv, const struct addrinfo *hints, struct addrinfo **out,
                      int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
   if (!out) return -EINVAL;
   *out = NULL;
   if (is_numeric(node, serv, hints, out)) return 0;

@@ -327,13 +327,25 @@ bool coir__inbox_take(struct coir__worker *w) {
 
 /* ---- Lanes: from outside, by priority, and what overflowed ----------------------------------------------------- */
 
-void coir__lane_put(struct coir_runtime *rt, struct coir_fiber *f) {
-  struct coir__lane *lane = &rt->lanes[coir__lane_of(f)];
+void coir__lane_put(struct coir_runtime *rt, struct coir_fiber *f) { coir__lane_put_in(rt, f, coir__lane_of(f)); }
+
+void coir__lane_put_in(struct coir_runtime *rt, struct coir_fiber *f, int index) {
+  struct coir__lane *lane = &rt->lanes[index];
   coir__lock(&lane->lock);
   coir__list_push(&lane->list, f);
   atm_store_rlx(&lane->count, lane->list.count);
   atm_add_rlx(&rt->injected, 1);
   coir__unlock(&lane->lock);
+}
+
+bool coir__lane_remove(struct coir_runtime *rt, struct coir_fiber *f, int index) {
+  struct coir__lane *lane = &rt->lanes[index];
+  coir__lock(&lane->lock);
+  bool found = coir__list_remove(&lane->list, f);
+  atm_store_rlx(&lane->count, lane->list.count);
+  coir__unlock(&lane->lock);
+  if (found) atm_add_rlx(&rt->injected_taken, 1);
+  return found;
 }
 
 struct coir_fiber *coir__lane_get(struct coir__worker *w, int index) {

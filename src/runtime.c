@@ -35,14 +35,21 @@ void coir__free(struct coir_runtime *rt, void *memory, size_t bytes) {
 
 /* ---- fork: the child's runtimes are dead ----------------------------------------------------------------------- */
 
+static uint32_t in_before_fork; /* (l) runtimes_lock */
+
+/* Who forks holds locks, so it is not to be paused meanwhile; and inside it is not. */
 static void before_fork(void) {
+  uint32_t was = coir__go_in();
   pthread_mutex_lock(&default_lock);
   pthread_mutex_lock(&runtimes_lock);
+  in_before_fork = was;
 }
 
 static void after_fork(void) {
+  uint32_t was = in_before_fork;
   pthread_mutex_unlock(&runtimes_lock);
   pthread_mutex_unlock(&default_lock);
+  coir__go_out(&was);
 }
 
 /* The child has one thread, and none of the workers. What it inherited cannot be used or even freed; forget it. */
@@ -52,8 +59,12 @@ static void in_child(void) {
   atm_store_rlx(&default_runtime, NULL);
   atm_store_rlx(&runtimes_on, 0);
   struct coir__thread *t = coir__thread_peek();
-  if (t) t->worker = NULL;
+  if (t) {
+    atm_store_rlx(&t->worker, NULL);
+    t->away = NULL;
+  }
   coir__idle_fork_child();
+  coir__os_look_fork_child();
   coir__poll_fork_child();
   coir__block_fork_child();
   coir__bias_fork_child();
@@ -78,6 +89,7 @@ static void set_tuning(struct coir__tuned *to, const struct coir_tuning *t) {
 }
 
 void coir_runtime_set_tuning(struct coir_runtime *runtime, const struct coir_tuning *tuning) {
+  COIR_INSIDE;
   if (!runtime || !tuning) return;
   set_tuning(&runtime->tuned, tuning);
   if (!atm_load_acq(&runtime->forked)) coir__idle_attention(runtime); /* who sleeps may have more to do now */
@@ -100,6 +112,7 @@ void coir_runtime_get_tuning(const struct coir_runtime *runtime, struct coir_tun
 static void release(struct coir_runtime *rt) {
   while (atm_load_acq(&rt->visitors)) coir__os_thread_yield(); /* pairs with the releases in fiber.c and wait.c */
   coir__slabs_destroy(rt);
+  coir__monitor_destroy(rt);
   for (int i = 0; rt->workers && i < rt->worker_count; i++) coir__worker_destroy(rt->workers[i]);
   int pollers = rt->poller_count ? rt->poller_count : rt->worker_count;
   for (int i = 0; rt->pollers && i < pollers; i++) coir__poller_destroy(rt->pollers[i]);
@@ -138,6 +151,7 @@ static int make_parts(struct coir_runtime *rt) {
 }
 
 int coir_runtime_create(struct coir_runtime **out, const struct coir_config *config) {
+  COIR_INSIDE;
   static pthread_once_t first = PTHREAD_ONCE_INIT;
   if (!out) return -EINVAL;
   *out = NULL;
@@ -161,7 +175,10 @@ int coir_runtime_create(struct coir_runtime **out, const struct coir_config *con
   rt->fiber_bits = (struct coir__fiber_bits){.flags = c.migrate ? COIR__FIBER_MIGRATE : 0, .worker = -1};
   set_tuning(&rt->tuned, &(struct coir_tuning){c.steal, c.steal_min_live, c.steal_min_victim, c.affinity, c.rebalance,
                                                c.rebalance_threshold, c.rebalance_interval_ms});
+  if (c.preempt) rt->fiber_bits.more |= COIR__MORE_PREEMPT;
   rc = make_parts(rt);
+  if (!rc) rc = coir__monitor_create(rt);
+  if (!rc && c.preempt) rc = coir__preempt_want(rt);
   if (rc) {
     release(rt);
     return rc;
@@ -175,6 +192,7 @@ int coir_runtime_create(struct coir_runtime **out, const struct coir_config *con
 }
 
 int coir_runtime_destroy(struct coir_runtime *runtime) {
+  COIR_INSIDE;
   if (!runtime) return 0;
   if (runtime == atm_load_acq(&default_runtime)) return -EINVAL;
   if (atm_load_acq(&runtime->forked)) return -ENOTSUP;
@@ -234,7 +252,7 @@ int coir_run(coir_fn fn, void *arg) {
 /* ---- Running --------------------------------------------------------------------------------------------------- */
 
 /* Threads are made first and held back, so that when one cannot be made no fiber has run. */
-static void wait_for_go(struct coir_runtime *rt) {
+void coir__runtime_wait_for_go(struct coir_runtime *rt) {
   while (atm_load_acq(&rt->phase) == COIR__PHASE_STARTING)
     coir__os_futex_wait(&rt->phase, COIR__PHASE_STARTING, COIR_NEVER);
 }
@@ -251,19 +269,21 @@ static void set_phase(struct coir_runtime *rt, enum coir__phase phase) {
 
 static void *worker_thread(void *worker) {
   struct coir__worker *w = worker;
-  wait_for_go(w->rt);
+  coir__runtime_wait_for_go(w->rt);
   coir__carry(w);
   return NULL;
 }
 
 static void *poller_thread(void *arg) {
   struct coir__post *post = arg;
-  wait_for_go(post->rt);
+  coir__runtime_wait_for_go(post->rt);
   coir__idle_mind(post);
   return NULL;
 }
 
+/* The monitor and its helper first: they make threads. */
 static void join_threads(struct coir_runtime *rt, int first, int workers, int pollers) {
+  coir__monitor_join(rt);
   for (int i = first; i < workers; i++) pthread_join(rt->workers[i]->pthread, NULL);
   coir__carry_join(rt);
   for (int i = 0; i < pollers; i++) pthread_join(rt->posts[i].pthread, NULL);
@@ -275,13 +295,17 @@ static int start_poller(struct coir_runtime *rt, int i) {
   return coir__os_thread_start(&post->pthread, "coir-poller", poller_thread, post);
 }
 
+void coir__runtime_let_threads_end(struct coir_runtime *rt) { set_phase(rt, COIR__PHASE_HALT); }
+
 /* Starts the threads of workers `first`.. and of the pollers; they wait for the phase. On error none is left. */
 static int start_threads(struct coir_runtime *rt, int first) {
   int rc = 0, workers = first, pollers = 0;
-  bool is_empty = coir__live(rt) == 0;
+  bool is_empty = coir__fibers_left(rt) == 0;
   for (int i = 0; i < rt->worker_count && is_empty; i++) atm_store_rlx(&rt->workers[i]->has_pinned, 0);
   set_phase(rt, COIR__PHASE_STARTING);
-  while (pollers < rt->poller_count && (rc = start_poller(rt, pollers)) == 0) pollers++;
+  rc = coir__monitor_start(rt);
+  bool is_monitored = !rc;
+  while (!rc && pollers < rt->poller_count && (rc = start_poller(rt, pollers)) == 0) pollers++;
   while (!rc && workers < rt->worker_count) {
     struct coir__worker *w = rt->workers[workers];
     rc = coir__os_thread_start(&w->pthread, "coir-worker", worker_thread, w);
@@ -289,8 +313,9 @@ static int start_threads(struct coir_runtime *rt, int first) {
   }
   if (!rc) return 0;
   set_phase(rt, COIR__PHASE_HALT);
+  if (is_monitored) coir__monitor_dismiss(rt);
   for (int i = 0; i < pollers; i++) coir__idle_dismiss(&rt->posts[i]);
-  join_threads(rt, first, workers, pollers);
+  if (is_monitored) join_threads(rt, first, workers, pollers);
   set_phase(rt, COIR__PHASE_OFF);
   return rc;
 }
@@ -319,6 +344,7 @@ static int run_begin(struct coir_runtime *rt, struct first *first, struct coir_f
   atm_store_rlx(&rt->workers[0]->is_unstarted, coir__runq_length(rt->workers[0]) != 0);
   set_phase(rt, rc ? COIR__PHASE_HALT : COIR__PHASE_RUN);
   if (!rc) return 0;
+  coir__monitor_dismiss(rt);
   for (int i = 0; i < rt->poller_count; i++) coir__idle_dismiss(&rt->posts[i]);
   join_threads(rt, 1, rt->worker_count, rt->poller_count);
   set_phase(rt, COIR__PHASE_OFF);
@@ -349,7 +375,8 @@ static bool run_on(struct coir_runtime *rt) {
 
 int coir_runtime_run(struct coir_runtime *runtime, coir_fn fn, void *arg, int *status) {
   if (!runtime) return -EINVAL;
-  if (coir__self() || coir__away_from()) return -EBUSY;
+  COIR_INSIDE;
+  if (coir__me() || coir__away_from()) return -EBUSY;
   if (atm_load_acq(&runtime->forked)) return -ENOTSUP;
   if (!coir__thread_get()) return -ENOMEM;
   struct first first = {.fn = fn, .arg = arg};
@@ -372,6 +399,7 @@ int coir_runtime_run(struct coir_runtime *runtime, coir_fn fn, void *arg, int *s
 }
 
 int coir_runtime_start(struct coir_runtime *runtime) {
+  COIR_INSIDE;
   if (!runtime) return -EINVAL;
   if (atm_load_acq(&runtime->forked)) return -ENOTSUP;
   pthread_mutex_lock(&runtime->control);
@@ -447,7 +475,7 @@ void coir__runtime_cancel_all(struct coir_runtime *rt) {
  */
 static struct coir__thread *stop_sleep_begin(struct coir_runtime *rt) {
   struct coir__thread *t = coir__thread_get();
-  if (!t || t->is_own || t->worker) return NULL;
+  if (!t || t->is_own || atm_load_rlx(&t->worker)) return NULL;
   atm_store_rlx(&t->waits_on, (uint64_t)(uintptr_t)rt << 8 | COIR__REASON_STOP);
   coir__thread_sleep_begin(t, COIR__ASLEEP_STOP);
   return t;
@@ -456,8 +484,10 @@ static struct coir__thread *stop_sleep_begin(struct coir_runtime *rt) {
 /* Waits once for the news that no fiber is left. */
 static bool wait_for_news(struct coir_runtime *rt, int64_t deadline) {
   struct timespec at = {.tv_sec = (time_t)(deadline / COIR_SEC(1)), .tv_nsec = (long)(deadline % COIR_SEC(1))};
-  if (deadline != COIR_NEVER) return pthread_cond_timedwait(&rt->ended, &rt->control, &at) == 0;
-  return pthread_cond_wait(&rt->ended, &rt->control) == 0;
+  int rc;
+  if (deadline != COIR_NEVER) COIR_OUTSIDE_STAYING(rc = pthread_cond_timedwait(&rt->ended, &rt->control, &at));
+  else COIR_OUTSIDE_STAYING(rc = pthread_cond_wait(&rt->ended, &rt->control));
+  return rc == 0;
 }
 
 /* Waits, with `control` held, until no fiber is left. */
@@ -485,7 +515,7 @@ static int stop_threads(struct coir_runtime *rt, enum coir_stop how, int64_t dea
     if (rc) return rc;
     pthread_mutex_unlock(&rt->control);
     coir__worker_halt(rt);
-    join_threads(rt, 0, rt->worker_count, rt->poller_count);
+    COIR_OUTSIDE_STAYING(join_threads(rt, 0, rt->worker_count, rt->poller_count));
     pthread_mutex_lock(&rt->control);
     if (how == COIR_STOP_ABANDON || rt->halted) {
       pthread_mutex_unlock(&rt->control);
@@ -500,6 +530,7 @@ static int stop_threads(struct coir_runtime *rt, enum coir_stop how, int64_t dea
 }
 
 int coir_runtime_halt(struct coir_runtime *runtime) {
+  COIR_INSIDE;
   if (!runtime) return -EINVAL;
   if (atm_load_acq(&runtime->forked)) return -ENOTSUP;
   pthread_mutex_lock(&runtime->control);
@@ -515,6 +546,7 @@ int coir_runtime_halt(struct coir_runtime *runtime) {
 
 int coir_runtime_stop(struct coir_runtime *runtime, enum coir_stop how, int64_t deadline) {
   if (!runtime || (unsigned)how > COIR_STOP_ABANDON) return -EINVAL;
+  COIR_INSIDE;
   if (coir_runtime_current() == runtime || coir__away_from() == runtime) return -EDEADLK;
   if (atm_load_acq(&runtime->forked)) return -ENOTSUP;
   pthread_mutex_lock(&runtime->control);

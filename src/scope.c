@@ -283,7 +283,7 @@ static void scope_cancel(struct coir__worker *w, struct coir_scope *root, int re
 }
 
 void coir_scope_cancel(struct coir_scope *scope, int reason) {
-  struct coir__worker *w = coir__carried();
+  COIR_INSIDE_ON(w);
   if (!scope || scope_reason(scope)) return;
   scope_lock(w, scope);
   scope_cancel(w, scope, reason < 0 ? reason : -ECANCELED, false);
@@ -312,7 +312,7 @@ static void scope_arm(struct coir_scope *s, int64_t deadline) {
 }
 
 void coir_scope_shorten(struct coir_scope *scope, int64_t deadline) {
-  struct coir__worker *w = coir__carried();
+  COIR_INSIDE_ON(w);
   if (!scope || deadline >= atm_load_rlx(&scope->deadline)) return;
   bool has_passed = deadline <= coir__os_now();
   bool is_lost = !scope->worker && coir__keeper_start() != 0; /* nobody can keep it: better now than never */
@@ -345,6 +345,7 @@ void coir_scope_shorten(struct coir_scope *scope, int64_t deadline) {
 }
 
 int64_t coir_scope_deadline(const struct coir_scope *scope) {
+  COIR_INSIDE;
   int64_t soonest = COIR_NEVER;
   if (!scope) scope = coir_scope_current();
   for (; scope; scope = scope->parent) {
@@ -362,8 +363,9 @@ static struct coir_scope **scope_place(struct coir__waiter *self) {
 }
 
 struct coir_scope *coir_scope_current(void) {
-  struct coir__worker *w = coir__self();
-  if (w) return coir__has_kin(w->current) ? w->current->scope : NULL;
+  COIR_INSIDE;
+  const struct coir_fiber *f = coir__me();
+  if (f) return coir__has_kin(f) ? f->scope : NULL;
   struct coir__thread *t = coir__thread_peek();
   return t ? t->scope : NULL;
 }
@@ -381,13 +383,15 @@ static void scope_link(struct coir__worker *w, struct coir_scope *s) {
 }
 
 int coir_scope_open(struct coir_scope **out, unsigned flags, int64_t deadline) {
+  COIR_INSIDE;
   if (!out) return -EINVAL;
   *out = NULL;
   if (flags & ~COIR_SCOPE_KEEP_GOING) return -EINVAL;
   struct coir__worker *w = coir__self();
   struct coir__waiter *self = coir__waiter_self();
   if (!self || (!w && deadline != COIR_NEVER && coir__keeper_start() != 0)) return -ENOMEM;
-  if (w) coir__fiber_kin(w->current);
+  struct coir_fiber *f = coir__me();
+  if (f) coir__fiber_kin(f);
   struct coir_scope **place = scope_place(self), *parent = *place;
   uint32_t depth = parent && atm_load_rlx(&parent->opener) == self ? parent->depth + 1 : 1;
   struct coir_scope *s = depth <= COIR__CANCEL_DEPTH_MAX ? coir__alloc(w ? w->rt : NULL, sizeof *s) : NULL;
@@ -400,7 +404,7 @@ int coir_scope_open(struct coir_scope **out, unsigned flags, int64_t deadline) {
   s->rt = w ? w->rt : NULL;
   atm_store_rlx(&s->deadline, COIR_NEVER);
   scope_link(coir__carried(), s);
-  if (w && !w->current->on_end) w->current->on_end = coir__scope_opener_ended;
+  if (f && !f->on_end) f->on_end = coir__scope_opener_ended;
   *out = *place = s;
   coir_scope_shorten(s, deadline);
   return 0;
@@ -438,6 +442,7 @@ static void scope_wait(struct coir_scope *s) {
 }
 
 int coir_scope_close(struct coir_scope *scope) {
+  COIR_INSIDE_TO_WAIT(COIR_NEVER);
   struct coir__waiter *self = coir__waiter_self();
   if (!scope || coir_scope_current() != scope || atm_load_rlx(&scope->opener) != self)
     coir__fatal("coir_scope_close: the scope is not the caller's innermost one");
@@ -454,6 +459,7 @@ int coir_scope_close(struct coir_scope *scope) {
 }
 
 int coir_scope_reason(const struct coir_scope *scope) {
+  COIR_INSIDE;
   if (!scope) scope = coir_scope_current();
   return scope ? scope_reason(scope) : 0;
 }
@@ -492,6 +498,7 @@ static void scope_fiber_gone(void *scope) {
 
 int coir_scope_spawn(struct coir_scope *scope, coir_fn fn, void *arg, const struct coir_attr *attr,
                      struct coir_fiber **out) {
+  COIR_INSIDE;
   if (out) *out = NULL;
   if (!scope) scope = coir_scope_current();
   if (!scope) return -EINVAL;
@@ -564,6 +571,7 @@ static bool scope_add(struct coir_scope *s, struct scope_value *fresh, const voi
 }
 
 int coir_scope_set(struct coir_scope *scope, const void *key, void *value) {
+  COIR_INSIDE;
   if (!scope || !key) return -EINVAL;
   struct scope_value *fresh = NULL;
   if (!scope_find(scope, key)) { /* it stays if it is there */
@@ -577,6 +585,7 @@ int coir_scope_set(struct coir_scope *scope, const void *key, void *value) {
 }
 
 void *coir_scope_get(const void *key) {
+  COIR_INSIDE;
   for (const struct coir_scope *s = coir_scope_current(); s; s = s->parent) {
     struct scope_value *v = scope_find(s, key);
     if (v) return atm_load_acq(&v->value); /* pairs with the release in scope_add */

@@ -242,6 +242,7 @@ static int check(struct choice *ch) {
 }
 
 int coir_select(struct coir_arm *arms, size_t count, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
   struct choice ch = {.arms = arms, .count = count, .deadline = deadline};
   int rc = check(&ch);
   if (rc) return rc;

@@ -72,6 +72,9 @@ static const int signals_refused[] = {SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGFPE,
 /* In a signal handler, or by a pump. A pipe that is full loses it; otherwise writing cannot fail, nor split it. */
 void coir__signal_came(const struct coir_siginfo *info) {
   if (info->signo <= 0 || info->signo >= COIR__SIGNALS) return;
+  struct coir__thread *t = coir__thread_peek();
+  uint32_t was = t ? atm_load_rlx(&t->in) : 0;
+  if (t) atm_store_rlx(&t->in, 1); /* others wait for us: not to be paused meanwhile */
   _Atomic(uint64_t) *mask = &wanted[info->signo];
   for (uint64_t left = atm_load_sc(mask); left; left &= left - 1) {
     int i = __builtin_ctzll(left);
@@ -80,6 +83,7 @@ void coir__signal_came(const struct coir_siginfo *info) {
       atm_add_rlx(&openers[i].dropped, 1);
     atm_sub_rel(&openers[i].users, 1); /* we are done with `ring`; pairs with the acquire in signals_unhook() */
   }
+  if (t) atm_store_rel(&t->in, was);
 }
 
 /* From here on signals of the set are received; signals_lock is held. */
@@ -138,6 +142,7 @@ static int duty_attempt(const struct duty *duty, struct coir_siginfo *info) {
 
 /* Waits for the next signal. Returns 0; -EBADF: it is over; -ECANCELED: the runtime stops. */
 static int duty_next(const struct duty *duty, struct coir_siginfo *info) {
+  COIR_INSIDE_TO_WAIT(COIR_NEVER);
   int fd = duty->source.fd, rc;
   uint64_t life = duty->source.life;
   struct coir__fd *d = coir__fd_find(fd, &rc);
@@ -200,6 +205,8 @@ static int pump(void *packed) {
 /* ---- Opening and closing --------------------------------------------------------------------------------------- */
 
 /* In a forked child: signals are its own again, and the descriptors are copies. */
+static uint32_t in_before_fork_of_signals; /* (l) signals_lock */
+
 static void signals_fork_child(void) {
   for (int signo = 1; signo < COIR__SIGNALS; signo++)
     if (atm_xchg_sc(&wanted[signo], 0)) coir__sys_signal_release(signo);
@@ -214,10 +221,21 @@ static void signals_fork_child(void) {
     atm_store_rlx(&s->users, 0); /* those handlers run in the parent */
   }
   pthread_mutex_unlock(&signals_lock);
+  coir__go_out(&in_before_fork_of_signals);
 }
 
-static void signals_fork_prepare(void) { pthread_mutex_lock(&signals_lock); }
-static void signals_fork_parent(void) { pthread_mutex_unlock(&signals_lock); }
+/* Who holds the lock is not to be paused meanwhile (preempt.c). */
+static void signals_fork_prepare(void) {
+  uint32_t was = coir__go_in();
+  pthread_mutex_lock(&signals_lock);
+  in_before_fork_of_signals = was;
+}
+
+static void signals_fork_parent(void) {
+  uint32_t was = in_before_fork_of_signals;
+  pthread_mutex_unlock(&signals_lock);
+  coir__go_out(&was);
+}
 static void signals_fork_register(void) {
   pthread_atfork(signals_fork_prepare, signals_fork_parent, signals_fork_child);
 }
@@ -241,6 +259,7 @@ static struct coir_signals *opener_take(void) {
 }
 
 static int source_open(struct source *source, int fd) {
+  COIR_INSIDE;
   int rc = fd < 0 ? fd : coir_adopt(fd);
   if (rc < 0) {
     if (fd >= 0) coir__sys_close(fd);

@@ -616,7 +616,7 @@ static void fault_default(int signal, const siginfo_t *info) {
 static void fault_handler(int signal, siginfo_t *info, void *context) {
   struct coir__stack *s = info->si_code > 0 ? stack_at((uintptr_t)info->si_addr) : NULL;
   struct coir__thread *t = coir__thread_peek();
-  struct coir_fiber *running = !t ? NULL : t->worker ? t->worker->current : t->away;
+  struct coir_fiber *running = !t ? NULL : atm_load_rlx(&t->worker) ? atm_load_rlx(&t->worker)->current : t->away;
   /* A stray pointer may hit the guard of a stack that others run on. That is no overflow. */
   if (s && s->is_guarded && s->fiber && (!running || s->fiber == running)) {
     overflow_report(s, s->fiber);

@@ -51,6 +51,7 @@ void coir_sem_init(struct coir_sem *sem, int64_t permits) {
 }
 
 int coir_sem_acquire(struct coir_sem *sem, int64_t permits, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
   struct sem *s = (struct sem *)sem;
   if (permits < 0) return -EINVAL;
   struct coir__worker *w = coir__carried();
@@ -71,6 +72,7 @@ int coir_sem_acquire(struct coir_sem *sem, int64_t permits, int64_t deadline) {
 }
 
 void coir_sem_release(struct coir_sem *sem, int64_t permits) {
+  COIR_INSIDE;
   struct sem *s = (struct sem *)sem;
   if (permits < 0) coir__fatal("coir_sem_release: negative number of permits");
   struct coir__worker *w = coir__carried();
@@ -101,8 +103,8 @@ bool coir__wait_group_is_zero_locked(const struct coir_wait_group *group) {
 }
 
 void coir_wait_group_add(struct coir_wait_group *group, int64_t n) {
+  COIR_INSIDE_ON(w);
   struct wait_group *g = (struct wait_group *)group;
-  struct coir__worker *w = coir__carried();
   coir__bias_lock(w, &g->q.lock);
   bool is_over = __builtin_add_overflow(g->count, n, &g->count);
   if (COIR_UNLIKELY(is_over || g->count < 0)) {
@@ -118,8 +120,8 @@ void coir_wait_group_add(struct coir_wait_group *group, int64_t n) {
 void coir_wait_group_done(struct coir_wait_group *group) { coir_wait_group_add(group, -1); }
 
 int64_t coir_wait_group_count(const struct coir_wait_group *group) {
+  COIR_INSIDE_ON(w);
   struct wait_group *g = (struct wait_group *)(uintptr_t)group; /* its lock is written */
-  struct coir__worker *w = coir__carried();
   coir__bias_lock(w, &g->q.lock);
   int64_t count = g->count;
   coir__bias_unlock(w, &g->q.lock);
@@ -127,8 +129,8 @@ int64_t coir_wait_group_count(const struct coir_wait_group *group) {
 }
 
 int coir_wait_group_wait(struct coir_wait_group *group, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT_ON(w, deadline);
   struct wait_group *g = (struct wait_group *)group;
-  struct coir__worker *w = coir__carried();
   struct coir__clause clause;
   coir__bias_lock(w, &g->q.lock);
   if (g->count) return coir__waitq_wait(w, &g->q, &clause, COIR__REASON_WAIT_GROUP, deadline);
@@ -152,8 +154,8 @@ struct coir__waitq *coir__event_queue(struct coir_event *event) {
 bool coir__event_is_set_locked(const struct coir_event *event) { return ((const struct event *)event)->is_set; }
 
 void coir_event_set(struct coir_event *event) {
+  COIR_INSIDE_ON(w);
   struct event *e = (struct event *)event;
-  struct coir__worker *w = coir__carried();
   coir__bias_lock(w, &e->q.lock);
   e->is_set = true;
   struct coir__clause *all = coir__waitlist_take_all(&e->q.list);
@@ -162,16 +164,16 @@ void coir_event_set(struct coir_event *event) {
 }
 
 void coir_event_reset(struct coir_event *event) {
+  COIR_INSIDE_ON(w);
   struct event *e = (struct event *)event;
-  struct coir__worker *w = coir__carried();
   coir__bias_lock(w, &e->q.lock);
   e->is_set = false;
   coir__bias_unlock(w, &e->q.lock);
 }
 
 bool coir_event_is_set(const struct coir_event *event) {
+  COIR_INSIDE_ON(w);
   struct event *e = (struct event *)(uintptr_t)event; /* its lock is written */
-  struct coir__worker *w = coir__carried();
   coir__bias_lock(w, &e->q.lock);
   bool is_set = e->is_set;
   coir__bias_unlock(w, &e->q.lock);
@@ -179,8 +181,8 @@ bool coir_event_is_set(const struct coir_event *event) {
 }
 
 int coir_event_wait(struct coir_event *event, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT_ON(w, deadline);
   struct event *e = (struct event *)event;
-  struct coir__worker *w = coir__carried();
   struct coir__clause clause;
   coir__bias_lock(w, &e->q.lock);
   if (!e->is_set) return coir__waitq_wait(w, &e->q, &clause, COIR__REASON_EVENT, deadline);
@@ -210,6 +212,7 @@ static void once_finish(struct once *o) {
 }
 
 int coir_once_do(struct coir_once *once, void (*fn)(void *arg), void *arg, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
   struct once *o = (struct once *)once;
   /* Acquire: pairs with the release in once_finish. Who did it may be about to give the lock back; we may free it. */
   if (COIR_LIKELY(atm_load_acq(&o->state) == ONCE_DONE) && !coir__bias_is_held(&o->q.lock)) return 0;
@@ -223,7 +226,8 @@ int coir_once_do(struct coir_once *once, void (*fn)(void *arg), void *arg, int64
   if (!state) atm_store_rlx(&o->state, (uintptr_t)self);
   coir__bias_unlock(w, &o->q.lock);
   if (state) return state == ONCE_DONE ? 0 : -EDEADLK;
-  fn(arg);
+  COIR_OUTSIDE(fn(arg));
+  coir__was = coir__rests_inside(); /* it may have begun to hold its worker, or ended that */
   once_finish(o);
   return 0;
 }
@@ -267,6 +271,7 @@ static bool barrier_release(struct coir__worker *w, struct barrier *b) {
 }
 
 int coir_barrier_wait(struct coir_barrier *barrier, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
   struct barrier *b = (struct barrier *)barrier;
   struct barrier_waiter me = {.is_complete = false};
   while (!me.is_complete) {
@@ -371,6 +376,7 @@ static void flight_land(struct flight *f, struct flight_entry *e, const struct c
 
 int coir_flight_do(struct coir_flight *flight, const void *key, size_t key_bytes, int (*fn)(void *arg, void **value),
                    void *arg, struct coir_result *result, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
   struct flight *f = (struct flight *)flight;
   struct flight_entry me = {.hash = flight_hash(key, key_bytes), .key = key, .key_bytes = key_bytes};
   struct coir__worker *w = coir__carried();
@@ -383,7 +389,8 @@ int coir_flight_do(struct coir_flight *flight, const void *key, size_t key_bytes
   *bucket = &me;
   coir__bias_unlock(w, &f->lock);
   struct coir_result mine = {.status = 0, .value = NULL};
-  mine.status = fn(arg, &mine.value);
+  COIR_OUTSIDE(mine.status = fn(arg, &mine.value));
+  coir__was = coir__rests_inside(); /* as in coir_once_do */
   flight_land(f, &me, &mine);
   *result = mine;
   return 1;

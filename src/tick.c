@@ -94,11 +94,13 @@ static bool timer_act(struct tick *t, struct coir__worker *w, int64_t now) {
 }
 
 int coir_timer_create(struct coir_timer **out, coir_fn fn, void *arg) {
-  struct coir__worker *w = coir__self();
+  COIR_INSIDE_ON(w);
+  w = coir__self_of(w);
   return coir_runtime_timer_create(coir__caller_runtime(w), out, fn, arg);
 }
 
 int coir_runtime_timer_create(struct coir_runtime *rt, struct coir_timer **out, coir_fn fn, void *arg) {
+  COIR_INSIDE;
   if (!out) return -EINVAL;
   *out = NULL;
   if (!fn) return -EINVAL;
@@ -113,12 +115,17 @@ int coir_runtime_timer_create(struct coir_runtime *rt, struct coir_timer **out, 
 }
 
 int coir_timer_start(struct coir_timer *timer, int64_t deadline, int64_t period) {
+  COIR_INSIDE;
   return timer && period >= 0 ? tick_start(&timer->tick, deadline, period) : -EINVAL;
 }
 
-int coir_timer_stop(struct coir_timer *timer) { return timer ? tick_stop(&timer->tick) : -EINVAL; }
+int coir_timer_stop(struct coir_timer *timer) {
+  COIR_INSIDE;
+  return timer ? tick_stop(&timer->tick) : -EINVAL;
+}
 
 void coir_timer_destroy(struct coir_timer *timer) {
+  COIR_INSIDE;
   if (!timer) return;
   tick_stop(&timer->tick);
   coir__free(NULL, timer, sizeof *timer);
@@ -161,6 +168,7 @@ static COIR_CHAN(int64_t) ticker_chan(const struct coir_ticker *ticker) {
 }
 
 int coir_ticker_create(struct coir_ticker **out, int64_t period) {
+  COIR_INSIDE;
   if (!out) return -EINVAL;
   *out = NULL;
   if (period < 1) return -EINVAL;
@@ -174,16 +182,19 @@ int coir_ticker_create(struct coir_ticker **out, int64_t period) {
 COIR_CHAN(int64_t) coir_ticker_chan(const struct coir_ticker *ticker) { return ticker ? ticker_chan(ticker) : NULL; }
 
 int coir_ticker_reset(struct coir_ticker *ticker, int64_t period) {
+  COIR_INSIDE;
   if (!ticker || period < 1) return -EINVAL;
   tick_start(&ticker->tick, coir_after(period), period);
   return 0;
 }
 
 void coir_ticker_stop(struct coir_ticker *ticker) {
+  COIR_INSIDE;
   if (ticker) tick_stop(&ticker->tick);
 }
 
 void coir_ticker_destroy(struct coir_ticker *ticker) {
+  COIR_INSIDE;
   if (!ticker) return;
   struct coir_chan *chan = ticker->chan;
   ticker_free(ticker);
@@ -197,6 +208,7 @@ static void timer_chan_over(struct coir_chan *c, void *ticker) {
 }
 
 COIR_CHAN(int64_t) coir_timer_chan(int64_t deadline) {
+  COIR_INSIDE;
   struct coir_ticker *ticker = ticker_make();
   if (!ticker) return NULL;
   int64_t now = coir_now();

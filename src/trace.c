@@ -64,12 +64,6 @@ void coir__trace_leave(const struct coir__worker *w, uint64_t id) {
   if (w->hooks.on_switch) w->hooks.on_switch(id, 0, w->hooks.arg);
 }
 
-struct coir_fiber *coir__trace_next(struct coir__worker *w) {
-  struct coir_fiber *f = w->handed;
-  w->handed = NULL;
-  return f;
-}
-
 #else
 
 int coir_trace_set_hooks(const struct coir_trace_hooks *hooks) {

@@ -23,9 +23,26 @@ struct coir__extra;
 struct coir__post;
 struct coir__waiter;
 struct coir__stack;
+struct coir__stalls;
 
 /* A structure that lies in memory which a public header declares as plain words. */
 #define COIR__OVERLAY __attribute__((may_alias))
+
+/* Registers by DWARF's numbers, as far as unwinding needs them, and where it goes on. */
+#if defined(__x86_64__)
+#define COIR__CTX_REGISTERS 17 /* 16: the return address */
+#define COIR__CTX_SP 7
+#elif defined(__aarch64__)
+#define COIR__CTX_REGISTERS 32
+#define COIR__CTX_SP 31
+#else
+#define COIR__CTX_REGISTERS 1
+#define COIR__CTX_SP 0
+#endif
+struct coir__ctx_registers {
+  uintptr_t pc;
+  uintptr_t r[COIR__CTX_REGISTERS];
+};
 
 /* ---- Waiting --------------------------------------------------------------------------------------------------- */
 
@@ -52,7 +69,8 @@ struct coir__waiter {
   _Atomic(uint64_t) parked; /* (a) open word of the wait that it is parked for, written once it is off its stack */
   _Atomic(uint64_t) note;   /* (a) open word of the wait that was claimed before it was parked; who takes it wakes it */
   _Atomic(uint32_t) cancel; /* (a) COIR__CANCEL_* */
-  uint16_t is_thread;       /* (c) a struct coir__thread holds it; otherwise a struct coir_fiber */
+  uint8_t is_thread;        /* (c) a struct coir__thread holds it; otherwise a struct coir_fiber */
+  uint8_t holds;            /* (f) how many times it holds its worker (carry.c) */
   uint16_t shield;          /* (f) how many shields are up: waits are begun shielded */
 };
 #define COIR__CANCEL_ONCE 1u   /* asked for and not yet delivered */
@@ -87,6 +105,7 @@ enum coir__reason {
   COIR__REASON_SCOPE,
   COIR__REASON_RESUME, /* a generator's next value */
   COIR__REASON_YIELD,  /* a generator: to be resumed */
+  COIR__REASON_AWAY,   /* for nothing: its worker was taken away, and it runs on a thread of its own */
   COIR__REASON_STOP,   /* coir_runtime_stop: the end of all fibers */
   COIR__REASON_MAX,
 };
@@ -185,6 +204,7 @@ struct coir__stack {
   size_t bytes;                /* (c) usable size: what coir_fiber_info.stack_bytes says */
   struct coir__region *region; /* (c) */
   struct coir_fiber *fiber;    /* (f) who runs on it; NULL while unused. For overflow reports. */
+  struct coir__thread *thread; /* (f) of a fiber that is paused: where it goes on */
   uint8_t size_class;          /* (c) */
   uint8_t is_guarded;          /* (c) has a guard page; else only a canary */
   uint8_t is_used;             /* (o) has been run on since it was last trimmed */
@@ -224,6 +244,8 @@ struct coir__local {
 #define COIR__MORE_LOCALS 2u /* (f) locals is not NULL: so that an end need not touch the third line to know */
 #define COIR__MORE_VOID 4u   /* (c) entry is a void (*)(void *) */
 #define COIR__MORE_AWAY 8u   /* (f) on a thread that carries no worker (carry.c) */
+#define COIR__MORE_PREEMPT 16u /* (c) it may be paused (preempt.c) */
+#define COIR__MORE_PAUSED 32u /* (f) it is, for dumps */
 
 /* A fiber. Four cache lines; the first two are what spawning and switching touch.
  *
@@ -233,6 +255,8 @@ struct coir__local {
  *   running     worker->current of one worker                              that worker
  *   parking     it published its wait and is still on its stack            its worker, until it has set waiter.parked
  *   waiting     waiter.parked == its open word                             who wins the claim word
+ *   away        thread->away of a thread that carries no worker            that thread (carry.c)
+ *   paused      away, and ready: sp is NULL, stack is not                  that thread; its turn: whoever takes it
  *   ended       ended has COIR__ENDED                                      the holder of the handle; detached: free */
 struct coir_fiber {
   /* what a switch touches */
@@ -284,9 +308,11 @@ struct coir_fiber {
  * that ends gives its record back for the next. */
 struct coir__thread {
   struct coir__waiter waiter;  /* for waits of the plain thread */
-  struct coir__worker *worker; /* the worker that it carries, or NULL */
+  _Atomic(struct coir__worker *) worker; /* (a) the worker that it carries, or NULL; changed under `owner` (carry.c) */
   void *idle_sp;               /* where its own stack stopped while it runs fibers */
   int *errno_location;         /* (c) of this thread */
+  _Atomic(uint32_t) in;        /* (a) written by the thread: it is inside the library, and may be using its worker */
+  struct coir__lock owner;     /* held by who takes the worker away, gives one, or by the thread that gives it up */
   _Atomic(uint32_t) futex;     /* (a) what it sleeps on as a plain waiter */
   _Atomic(uint64_t) waits_on;  /* (a) as in a fiber */
   struct coir__local *locals;  /* values of a plain thread */
@@ -296,8 +322,19 @@ struct coir__thread {
   const void *asan_low;        /* bounds of the thread's own stack, for AddressSanitizer */
   size_t asan_bytes;
   void *alt_stack; /* alternate signal stack, for overflow reports */
-  struct coir_fiber *away;         /* the fiber that gave its worker away, and runs here alone; or NULL (carry.c) */
-  uint32_t away_depth;             /* how many more times it entered */
+  struct coir_fiber *away; /* the fiber that runs here alone, its worker being gone; or NULL. Means something only while
+                              worker is NULL (carry.c) */
+  void *away_sp;           /* where it stopped, once it has left */
+  bool is_taken;           /* of those: its worker was taken away; it has not given it */
+  uint32_t away_depth;     /* how many more times it entered coir_block_enter */
+  _Atomic(uint32_t) paused; /* (a) written under owner: the fiber has been preempted, and is in the lane (preempt.c) */
+  _Atomic(uint32_t) is_parked; /* (a) and it waits for its turn */
+  _Atomic(uint32_t) asked;     /* (a) enum coir__asked: where it stands; and futex word */
+  struct coir__ctx_registers stands; /* where the signal met it, by its handler; while it is parked, or ASKED_STANDS */
+  int64_t cpu_seen;            /* the monitor's: its processor time when first seen alone; 0: not yet */
+  _Atomic(uint32_t) carries;   /* (a) written by the thread: it is in coir__carry, now and then it has a worker */
+  _Atomic(int64_t) sent_at;    /* (a) when a signal was sent to it that has not come yet; 0: none */
+  int opened_signal;           /* by which it is paused, if it was blocked before it came to carry workers; else 0 */
   _Atomic(struct coir__worker *) heir_to; /* (a) of a spare: what it is to carry */
   struct coir__thread *next_spare; /* (l) of the runtime's spare_lock */
   struct coir__post *post; /* (c) of the thread of a poller: the one that it looks after; else NULL */
@@ -309,6 +346,8 @@ struct coir__thread {
   struct coir__thread *next; /* (c) of all records */
   struct coir__thread *next_free;
 };
+
+enum coir__asked { COIR__ASKED_NOT = 0, COIR__ASKED_WHERE, COIR__ASKED_STANDS };
 #define COIR__ASLEEP_STOP 1 /* in coir_runtime_stop, for the end of all fibers */
 
 /* ---- Queues ---------------------------------------------------------------------------------------------------- */
@@ -344,8 +383,10 @@ struct coir__list {
   uint64_t count;
 };
 
-/* What comes from outside the workers, and what overflows: one lane per priority, in the order high, normal, low. */
-#define COIR__LANES 3
+/* What comes from outside the workers, and what overflows: one lane per priority, in the order high, normal, low. And
+ * one for those that have been preempted. */
+#define COIR__LANES 4
+#define COIR__LANE_PAUSED 3
 struct coir__lane {
   struct coir__lock lock;
   struct coir__list list;  /* (l) */
@@ -374,12 +415,28 @@ struct coir__stack_pool {
 };
 #define COIR__STACK_CLASSES 18 /* 16 KiB << class, up to 1 GiB with room */
 
+/* What the monitor saw of a worker when it looked last (monitor.c). */
+struct coir__watch {
+  const struct coir_fiber *current;
+  int64_t looked_at;
+  uint32_t tick;
+  bool is_helpless; /* it is blocked, and cannot be taken away */
+  int asks;        /* looks since which a thread is awaited */
+  bool is_told;    /* this stall has been counted, and told of; the worker is still in it */
+  int64_t at;      /* when that was */
+  int64_t since;   /* it has been so since then */
+  struct coir__thread *cpu_thread; /* whose clock was `cpu` at `cpu_at` */
+  int64_t cpu, cpu_at;
+  int64_t ran_until; /* by that clock */
+  bool is_still;     /* and has not run since */
+};
+
 /* The scheduling half of a running thread: queues, poller, timers, caches. It is not its thread: another thread may
  * come to carry it while its fiber holds the first one up. So nothing here may depend on who runs it, and code on a
  * fiber must ask for its worker anew after everything that can suspend. */
 struct coir__worker {
   /* the dispatch line */
-  struct coir__thread *thread; /* (o) who carries it */
+  _Atomic(struct coir__thread *) thread; /* (a) who carries it; NULL for moments */
   int *errno_location;         /* (o) that thread's */
   struct coir_fiber *current;  /* (o) what it runs; NULL: the thread's own stack */
   struct coir__stack *dead;    /* (o) the stack of the fiber that just ended */
@@ -410,6 +467,8 @@ struct coir__worker {
   uint32_t tick_limit;                           /* (o) what tick starts from: see worker.c */
   int64_t looked_at;                             /* (o) when the loop last looked around */
   int64_t polled_at;                             /* (o) when it last looked at its poller */
+  int64_t hog_at;                                /* (o) when it last ran one that had been preempted: see choose() */
+  bool runs_hog;                                 /* (o) it has taken one, and nobody has been paused since */
   int64_t aged_at;                               /* (o) when it last took the oldest of its deque */
   uint64_t id_next, id_end;                      /* (o) numbers reserved for fibers spawned here */
   struct coir__counts counts;
@@ -432,9 +491,10 @@ struct coir__worker {
   bool polling;                              /* (o) it delivers the events of a poller */
   bool stale;                                /* (o) the watcher slept: lone fibers may be taken now */
   uint64_t seen_switches[COIR__WORKERS_MAX]; /* (o) what the watcher saw of each worker last time */
+  struct coir_fiber *handed;                 /* (o) whom the fiber that was left has picked, for the loop; or NULL */
+  struct coir__watch watch;                  /* the monitor's only */
 #if defined(COIR_TRACE)
   struct coir_trace_hooks hooks; /* (o) as they were when it began */
-  struct coir_fiber *handed;     /* (o) whom the fiber that was left has picked to run next, or NULL */
   uint64_t left;                 /* (o) the number of the fiber that gave it away, whose leaving is still to be told */
 #endif
   void *memory;                              /* (c) the allocation that it lies in */
@@ -523,7 +583,22 @@ struct coir_runtime {
   struct coir__lock spare_lock;
   struct coir__thread *spares; /* (l) spare_lock: threads that carry nothing, the last to come first */
   struct coir__extra *extras;  /* (l) spare_lock: threads beside those that were made for the workers */
-  int extra_count;             /* (l) spare_lock: those, and those that are about to be in the list */
+  _Atomic(int) extra_count;    /* (a) written under spare_lock: those, and those that are about to be in the list */
+
+  /* monitor.c */
+  pthread_t monitor;                 /* (s) */
+  pthread_t helper;                  /* (s) */
+  _Atomic(uint32_t) helper_bell;     /* (a) what it sleeps on: counts what it is asked for */
+  _Atomic(uint32_t) helper_over;     /* (a) the monitor has ended */
+  _Atomic(uint32_t) spare_wanted;    /* (a) by the monitor: a thread that can carry a worker */
+  struct coir__stalls *stall_ring;   /* (c) what is to be told of stalls; NULL: nobody wants to know */
+  int monitor_reminds;               /* the monitor's: somebody was paused who may not have heard of it; 2: just now */
+  _Atomic(uint32_t) monitor_follows; /* (a) somebody is away who ought to be paused when it computes */
+  _Atomic(uint32_t) valve;           /* (a) written by the monitor: who is paused runs on, all the same (preempt.c) */
+  _Atomic(uint32_t) monitor_bell;    /* (a) enum coir__bell: what it naps on */
+  _Atomic(uint64_t) stalls;          /* (a) written by the monitor */
+  _Atomic(uint64_t) preemptions;     /* (a) the same */
+  _Atomic(int64_t) longest_stall_ns; /* (a) the same */
 
   /* slab.c */
   struct coir__lock slab_lock;

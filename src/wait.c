@@ -61,6 +61,7 @@ static const char *const reason_names[COIR__REASON_MAX] = {
     [COIR__REASON_SCOPE] = "scope",
     [COIR__REASON_RESUME] = "generator",
     [COIR__REASON_YIELD] = "resume",
+    [COIR__REASON_AWAY] = "",
     [COIR__REASON_STOP] = "stop",
 };
 
@@ -76,6 +77,7 @@ bool coir__reason_is_others(enum coir__reason reason) {
   case COIR__REASON_WRITE:
   case COIR__REASON_POLL:
   case COIR__REASON_BLOCK:
+  case COIR__REASON_AWAY:
   case COIR__REASON_SELECT_IO: return false;
   default: return true;
   }
@@ -90,8 +92,8 @@ static struct coir__waiter *deadline_came(struct coir__timer *t) {
 }
 
 struct coir__waiter *coir__waiter_self(void) {
-  struct coir__worker *w = coir__self();
-  if (w) return &w->current->waiter;
+  struct coir_fiber *f = coir__me();
+  if (f) return &f->waiter;
   struct coir__thread *t = coir__thread_get();
   return t ? &t->waiter : NULL;
 }
@@ -101,7 +103,9 @@ static void thread_begin(struct coir__wait *wait, enum coir__reason reason, uint
                          enum coir__code code) {
   struct coir__thread *t = coir__thread_get();
   COIR_CHECK(t, "no memory for the record of a thread");
-  COIR_CHECK(!t->worker, "waiting calls are made by fibers, not by what runs between them on a worker");
+  COIR_CHECK(!atm_load_rlx(&t->worker),
+             "waiting calls are made by fibers, not by what runs between them on a worker");
+  COIR_DCHECK(!t->away || !t->is_taken, "a fiber has a worker when it waits");
   atm_store_rlx(&t->waits_on, object << 8 | reason);
   coir__wait_fill(wait, NULL, &t->waiter, deadline, code);
 }
@@ -398,6 +402,7 @@ void coir__cancel(struct coir__waiter *waiter, uint32_t what) {
 }
 
 int coir_cancel(struct coir_fiber *fiber) {
+  COIR_INSIDE;
   if (!fiber) return -EINVAL;
   if (atm_load_acq(&fiber->ended) & COIR__ENDED) return -ESRCH;
   coir__cancel(&fiber->waiter, COIR__CANCEL_ONCE);
@@ -411,6 +416,7 @@ bool coir__cancel_take(struct coir__waiter *w) {
 }
 
 void coir_shield_begin(void) {
+  COIR_INSIDE;
   struct coir__waiter *self = coir__waiter_self();
   COIR_CHECK(self, "no memory for the record of a thread");
   COIR_CHECK(self->shield < UINT16_MAX, "shields are nested too deeply");
@@ -418,6 +424,7 @@ void coir_shield_begin(void) {
 }
 
 void coir_shield_end(void) {
+  COIR_INSIDE;
   struct coir__waiter *self = coir__waiter_self();
   COIR_CHECK(self && self->shield > 0, "coir_shield_end follows a coir_shield_begin of the same fiber");
   self->shield--;
@@ -451,6 +458,7 @@ int64_t coir_after(int64_t ns) {
 }
 
 int coir_sleep_until(int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(COIR_NEVER);
   if (deadline <= 0 || (deadline != COIR_NEVER && deadline <= coir__os_now())) {
     struct coir__worker *w = coir__self();
     int rc = w && coir__cancel_take(&w->current->waiter) ? -ECANCELED : 0;

@@ -39,7 +39,7 @@ void coir__worker_destroy(struct coir__worker *w) {
   coir__free(w->rt, w->memory, sizeof *w + COIR__LINE);
 }
 
-static inline void looked(struct coir__worker *w, int64_t now) {
+void coir__worker_looked(struct coir__worker *w, int64_t now) {
   w->looked_at = now;
   atm_store_rlx(&w->look_tick, (uint32_t)(now >> COIR__LOOK_SHIFT));
 }
@@ -47,7 +47,7 @@ static inline void looked(struct coir__worker *w, int64_t now) {
 /* Fibers that take long are looked after sooner: so many dispatches as fit LOOK_NS at the pace of the last round. */
 static void set_pace(struct coir__worker *w, int64_t now) {
   int64_t done = (int64_t)w->tick_limit - w->tick, took = now - w->looked_at;
-  looked(w, now);
+  coir__worker_looked(w, now);
   atm_bump(&w->counts.switches, (uint64_t)done - w->empty_yields);
   w->empty_yields = 0;
   if (done > 0) {
@@ -93,21 +93,25 @@ static struct coir_fiber *choose_aged(struct coir__worker *w) {
   return coir__runq_pop_aged(w, is_due);
 }
 
-/* High before own work before low; nobody starves: every 8th round passes over high, every other round (and every
- * other of those) takes one of the normal lane before own work, and every 64th takes one of low first. */
+/* High before own work before low before those that have been preempted; nobody starves: of these one runs each
+ * quantum, every 8th round passes over high, every other round (and every other of those) takes one of the normal
+ * lane before own work, and every 64th takes one of low first. */
 static struct coir_fiber *choose(struct coir__worker *w) {
   struct coir_fiber *f = NULL;
   uint32_t round = ++w->rounds;
   bool high_last = round % 8 == 0;
-  if (round % 64 == 0) f = coir__lane_get(w, 2);
+  bool may_take_hog = !atm_load_rlx(&w->has_pinned); /* it would get their thread */
+  bool is_hogs_turn = may_take_hog && w->looked_at - w->hog_at >= COIR_US(w->rt->config.quantum_us);
+  if (is_hogs_turn) f = coir__lane_get(w, COIR__LANE_PAUSED);
+  if (!f && round % 64 == 0) f = coir__lane_get(w, 2);
   if (!f && !high_last) f = coir__lane_get(w, 0);
   /* More of high: come back after this one. Relaxed: for ourselves. */
   if (atm_load_rlx(&w->rt->lanes[0].count)) atm_store_rlx(&w->attention, 1);
   if (!f && (round % 2 || round % 16 == 8)) f = coir__lane_get(w, 1);
   if (!f) f = choose_aged(w);
   if (!f) f = coir__runq_pop(w);
-  for (int i = 0; !f && i < COIR__LANES; i++) f = coir__lane_get(w, (i + high_last) % COIR__LANES);
-  return f;
+  for (int i = 0; !f && i < COIR__LANE_PAUSED; i++) f = coir__lane_get(w, (i + high_last) % COIR__LANE_PAUSED);
+  return f || !may_take_hog ? f : coir__lane_get(w, COIR__LANE_PAUSED);
 }
 
 static struct coir_fiber *look_around(struct coir__worker *w) {
@@ -128,18 +132,16 @@ static struct coir_fiber *look_around(struct coir__worker *w) {
 }
 
 static void adopt_thread(struct coir__worker *w, struct coir__thread *t) {
-  w->thread = t;
-  w->errno_location = t->errno_location;
 #if defined(COIR_TRACE)
   coir__trace_begin(w);
 #endif
-  t->worker = w;
+  coir__carry_begin(w, t);
 }
 
 bool coir__worker_loop(struct coir__worker *w, struct coir__thread *t) {
   struct coir_runtime *rt = w->rt;
   adopt_thread(w, t);
-  looked(w, coir__os_now());
+  coir__worker_looked(w, coir__os_now());
   for (;;) {
     /* Exchange: what was done before attention was set is seen below, and the phase first of all: with attention gone,
      * nothing else would keep a round of fibers from running. Pairs with coir__idle_wake. */
@@ -152,18 +154,17 @@ bool coir__worker_loop(struct coir__worker *w, struct coir__thread *t) {
       continue;
     }
     coir__idle_end(w);
-    if (!coir__run_fiber(w, f)) return false;
-#if defined(COIR_TRACE)
-    while ((f = coir__trace_next(w)) != NULL)
-      if (!coir__run_fiber(w, f)) return false;
-#endif
+    do {
+      w->handed = NULL;
+      w = coir__run_fiber(w, f);
+    } while (w && (f = w->handed) != NULL);
+    if (!w) return false;
   }
   coir__idle_quit(w);
   if (w->spare) coir__stack_give(w, w->spare);
   w->spare = NULL;
   coir__stack_flush(w);
-  t->worker = NULL;
-  w->thread = NULL;
+  coir__carry_end(w, t);
   return true;
 }
 
@@ -171,5 +172,6 @@ void coir__worker_halt(struct coir_runtime *rt) {
   atm_store_sc(&rt->phase, COIR__PHASE_HALT);
   coir__idle_attention(rt);
   coir__carry_halt(rt);
+  coir__monitor_dismiss(rt);
   for (int i = 0; i < rt->poller_count; i++) coir__idle_dismiss(&rt->posts[i]);
 }

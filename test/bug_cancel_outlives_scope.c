@@ -28,6 +28,7 @@ static struct coir_fiber *park(void) {
 
 /* The one who has asked for it was quicker elsewhere, or has yet to come. */
 ON_FIBER(a_canceller_leaves_what_a_scope_asked_for) {
+  COIR_INSIDE;
   struct coir_fiber *f = park();
   coir__cancel_ask(&f->waiter, OF_SCOPE);
   CHECK(!coir__cancel_claim(&f->waiter, COIR__CANCEL_ONCE));
@@ -39,6 +40,7 @@ ON_FIBER(a_canceller_leaves_what_a_scope_asked_for) {
 }
 
 ON_FIBER(a_scope_leaves_what_others_asked_for) {
+  COIR_INSIDE;
   struct coir_fiber *f = park();
   coir__cancel_ask(&f->waiter, COIR__CANCEL_ONCE);
   CHECK(!coir__cancel_claim(&f->waiter, OF_SCOPE));
@@ -50,6 +52,7 @@ ON_FIBER(a_scope_leaves_what_others_asked_for) {
 }
 
 ON_FIBER(the_inner_scope_leaves_what_the_outer_asked_for) {
+  COIR_INSIDE;
   struct coir_fiber *f = park();
   coir__cancel_ask(&f->waiter, COIR__CANCEL_BODY(2));
   coir__cancel_ask(&f->waiter, OF_SCOPE);
@@ -70,6 +73,7 @@ static void *cancels(void *arg) {
 
 /* The wait is claimed by the cancellation of the scope before it is taken back. */
 ON_FIBER(a_wait_that_is_taken_back_leaves_nothing_behind) {
+  COIR_INSIDE;
   pthread_t thread;
   struct coir__wait wait;
   atomic_store(&stage, 0);

@@ -28,10 +28,10 @@ static int selects(void *arg) {
   int value = 7;
   struct coir_arm arms[] = {{.kind = COIR_ARM_FD, .fd = fd, .events = COIR_READABLE},
                             {.kind = COIR_ARM_SEND, .object = chan, .value = &value}};
-  CHECK_EQ(coir__self()->index, 0);
+  CHECK_EQ(coir_worker_index(), 0);
   atomic_store(&has_begun, true);
   CHECK_EQ(coir_select(arms, 2, COIR_NEVER), 1);
-  CHECK_EQ(coir__self()->index, 1);
+  CHECK_EQ(coir_worker_index(), 1);
   CHECK_EQ(arms[1].result, 0);
   return 0;
 }
@@ -43,7 +43,9 @@ static int closes(void *arg) {
   struct coir__fd *d = coir__fd_find(fd, &rc);
   struct coir_fiber *receiver = spawn(receives, NULL);
   until_parked(1);
+  uint32_t was = coir__go_in();
   struct coir__retired retired = coir__fd_retire(d, fd);
+  coir__go_out(&was);
   struct coir_fiber *selector = spawn_with((struct coir_attr){.worker = COIR_WORKER(0)}, selects, NULL);
   while (!atomic_load(&has_begun)) coir_yield();
   SPIN_UNTIL(__atomic_load_n(&selector->b.worker, __ATOMIC_RELAXED) == 1); /* worker 1 has taken it away */
@@ -51,7 +53,9 @@ static int closes(void *arg) {
   coir_runtime_get_tuning(coir_runtime_current(), &tuning);
   tuning.steal = 0;
   coir_runtime_set_tuning(coir_runtime_current(), &tuning);
+  was = coir__go_in();
   coir__fd_retired(d, retired);
+  coir__go_out(&was);
   int64_t end = coir_after(COIR_SEC(2));
   while (!atomic_load(&has_received) && coir_now() < end) {}
   CHECK(atomic_load(&has_received));

@@ -28,7 +28,7 @@ static int spawns_many(void *arg) {
 static void with_workers(int workers) {
   rlim_t bytes = ((rlim_t)128 + (rlim_t)workers * 16) << 20; /* its threads need some */
   struct rlimit limit = {bytes, bytes};
-  struct coir_runtime *rt = make_runtime((struct coir_config){.workers = workers});
+  struct coir_runtime *rt = make_runtime((struct coir_config){.workers = workers, .monitor = COIR_OFF});
   CHECK_EQ(setrlimit(RLIMIT_AS, &limit), 0);
   alarm(30);
   CHECK_EQ(coir_runtime_run(rt, spawns_many, NULL, NULL), 0);

@@ -28,7 +28,7 @@ static int idle_workers(struct coir_runtime *rt) {
 static void lift(void (*off)(struct coir_tuning *)) {
   atomic_store(&queued, false);
   atomic_store(&ran, false);
-  struct coir_runtime *rt = make_runtime((struct coir_config){.workers = 2});
+  struct coir_runtime *rt = make_runtime((struct coir_config){.workers = 2, .monitor = COIR_OFF});
   struct coir_tuning usual, tuning;
   coir_runtime_get_tuning(rt, &usual);
   tuning = usual;

@@ -9,6 +9,7 @@ usage: check_docs.py [ROOT]       prints file:line: for each breach, and fails w
 """
 import pathlib
 import re
+import signal
 import sys
 
 ROOT = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent.parent).resolve()
@@ -86,7 +87,10 @@ def constants():
 
 
 def number(text, names):
-    """The value of an expression like `64 << 10`."""
+    """The value of an expression like `64 << 10`, or of the name of a signal."""
+    text = text.strip()
+    if re.fullmatch(r"SIG[A-Z0-9]+", text):
+        return int(signal.Signals[text])
     parts = [names[p] if p in names else int(p, 0) for p in (q.strip() for q in text.split("<<"))]
     value = parts[0]
     for shift in parts[1:]:
@@ -115,13 +119,15 @@ def fields_of_code():
             raise SystemExit(f"check_docs.py: a row of src/config.c is not understood: {row}")
         variable, field, kind = m[1], m[2], m[3]
         standard, least, most = (number(m[i], names) for i in (4, 5, 6))
+        is_signal = re.fullmatch(r"SIG[A-Z0-9]+", m[4]) is not None
         show = {"SIZE": size_text, "SWITCH": ("off", "on").__getitem__, "GUARD": words["GUARD"].__getitem__,
                 "DEADLOCK": words["DEADLOCK"].__getitem__}.get(kind, str)
         if kind in ("SWITCH", "GUARD", "DEADLOCK"):
             bounds = ", ".join(show(i) for i in range(least, most + 1))
         else:
             bounds = f"{show(least)} to {show(most)}"
-        fields[field] = (variable, show(standard) if least <= standard <= most else None, bounds)
+        default = m[4] if is_signal else show(standard) if least <= standard <= most else None
+        fields[field] = (variable, default, bounds)
     return fields
 
 

@@ -16,6 +16,7 @@ static uint32_t owner_of(struct coir__bias *l) { return atm_load_acq(&l->owner);
 static bool is_owned(struct coir__bias *l) { return owner_of(l) & COIR__BIAS_OWNED; }
 
 static void use(struct coir__bias *l, int times) {
+  COIR_INSIDE;
   struct coir__worker *w = coir__carried();
   for (int i = 0; i < times; i++) {
     coir__bias_lock(w, l);
@@ -25,6 +26,7 @@ static void use(struct coir__bias *l, int times) {
 
 /* The calling fiber's worker uses the lock until it owns it. Returns how often. */
 static int use_until_owned(struct coir__bias *l) {
+  COIR_INSIDE;
   struct coir__worker *w = coir__carried();
   int n = 0;
   for (; n < USES_MAX && owner_of(l) != w->bias; n++) use(l, 1);
@@ -55,6 +57,7 @@ static int run_one(coir_fn fn, void *arg) { return run_with((struct coir_config)
 /* ---- Owners ---------------------------------------------------------------------------------------------------- */
 
 static int owns_and_loses(void *arg) {
+  COIR_INSIDE;
   struct coir__worker *w = coir__self();
   struct coir__bias lock = {0};
   (void)arg;
@@ -99,6 +102,7 @@ static void a_plain_thread_owns_nothing(void **state) {
 
 static int owns(void *lock) {
   use_until_owned(lock);
+  COIR_INSIDE;
   return (int)coir__self()->bias;
 }
 
@@ -110,6 +114,7 @@ static void *owns_in_another_runtime(void *lock) {
 }
 
 static int owns_and_another_runtime_too(void *lock) {
+  COIR_INSIDE;
   struct coir__worker *w = coir__self();
   use_until_owned(lock);
   on_thread(owns_in_another_runtime, lock);
@@ -135,6 +140,7 @@ static void *comes_in(void *arg) {
 
 static int is_inside(void *arg) {
   pthread_t thread;
+  COIR_INSIDE;
   struct coir__worker *w = coir__self();
   (void)arg;
   use_until_owned(&contended);
@@ -184,6 +190,7 @@ static int pounds(void *number) {
   uint64_t seed = rng_seed((uint64_t)(uintptr_t)number);
   while (!atomic_load(&is_over)) {
     struct guarded *g = &guarded[rng_next(&seed) % LOCKS];
+    COIR_INSIDE;
     struct coir__worker *w = coir__carried();
     int burst = rng_next(&seed) % 4 ? (int)(rng_next(&seed) % 16) : 1500;
     for (int i = 0; i < burst; i++) enter(w, g);
@@ -249,11 +256,13 @@ static void no_update_is_lost(void **state) {
 
 static int slot_of(void *arg) {
   (void)arg;
+  COIR_INSIDE;
   return (int)coir__self()->bias_slot;
 }
 
 static int enters_what_the_former_owned(void *arg) {
   struct guarded *g = arg;
+  COIR_INSIDE;
   struct coir__worker *w = coir__self();
   if (may_own()) CHECK_EQ(owner_of(&g->lock), w->bias);
   CHECK_EQ(coir__bias_enter(w, &g->lock), may_own());
@@ -282,6 +291,7 @@ static void a_slot_is_used_again(void **state) {
 
 static int owns_nothing(void *arg) {
   struct guarded *g = arg;
+  COIR_INSIDE;
   struct coir__worker *w = coir__self();
   CHECK_EQ(w->bias_slot, 0);
   for (int i = 0; i < USES_MAX; i++) enter(w, g);
@@ -292,6 +302,7 @@ static int owns_nothing(void *arg) {
 
 static int owns_among_them(void *arg) {
   struct guarded *g = arg;
+  COIR_INSIDE;
   struct coir__worker *w = coir__self();
   use_until_owned(&g->lock);
   for (int i = 0; i < USES_MAX; i++) enter(w, g);
@@ -359,6 +370,7 @@ static void *leaves(void *arg) {
 }
 
 static int offers(void *arg) {
+  COIR_INSIDE;
   struct coir__worker *w = coir__self();
   uint64_t seed = rng_seed(3);
   pthread_t thread;
@@ -389,6 +401,7 @@ static struct guarded forked;
 static _Atomic(bool) has_entered, may_leave;
 
 static int stays_inside(void *arg) {
+  COIR_INSIDE;
   struct coir__worker *w = coir__self();
   (void)arg;
   use_until_owned(&forked.lock);

@@ -331,9 +331,9 @@ static int hog(void *arg) {
 
 static void others_steal_from_a_hog(void **state) {
   (void)state;
-  run_with((struct coir_config){.workers = 2}, hog, (void *)100);
-  run_with((struct coir_config){.workers = 4}, hog, (void *)1000);
-  run_with((struct coir_config){.workers = 4, .guard = COIR_GUARD_CANARY}, hog, (void *)1000);
+  run_with((struct coir_config){.workers = 2, .monitor = COIR_OFF}, hog, (void *)100);
+  run_with((struct coir_config){.workers = 4, .monitor = COIR_OFF}, hog, (void *)1000);
+  run_with((struct coir_config){.workers = 4, .monitor = COIR_OFF, .guard = COIR_GUARD_CANARY}, hog, (void *)1000);
 }
 
 static int64_t best_rescue;
@@ -396,9 +396,9 @@ static int hog_alone(void *arg) {
 
 static void the_switch_and_the_thresholds_hold_thieves_off(void **state) {
   (void)state;
-  run_with((struct coir_config){.workers = 4, .steal = COIR_OFF}, hog_alone, NULL);
-  run_with((struct coir_config){.workers = 4, .steal_min_live = 22}, hog_alone, NULL);
-  run_with((struct coir_config){.workers = 4, .steal_min_victim = 21}, hog_alone, NULL);
+  run_with((struct coir_config){.workers = 4, .monitor = COIR_OFF, .steal = COIR_OFF}, hog_alone, NULL);
+  run_with((struct coir_config){.workers = 4, .monitor = COIR_OFF, .steal_min_live = 22}, hog_alone, NULL);
+  run_with((struct coir_config){.workers = 4, .monitor = COIR_OFF, .steal_min_victim = 21}, hog_alone, NULL);
 }
 
 static int switches_stealing_on(void *arg) {
@@ -418,7 +418,7 @@ static int switches_stealing_on(void *arg) {
 
 static void stealing_can_be_switched_on(void **state) {
   (void)state;
-  run_with((struct coir_config){.workers = 3, .steal = COIR_OFF}, switches_stealing_on, NULL);
+  run_with((struct coir_config){.workers = 3, .monitor = COIR_OFF, .steal = COIR_OFF}, switches_stealing_on, NULL);
 }
 
 /* ---- Rebalancing ------------------------------------------------------------------------------------------------- */

@@ -6,6 +6,7 @@ set -eu
 has_command() { command -v "$1" > /dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
 has_header() { echo "#include <$1>" | "${CC:-cc}" -E -x c - > /dev/null 2>&1; }
 has_cxx_header() { echo "#include <$1>" | "${CXX:-c++}" -E -x c++ - > /dev/null 2>&1; }
+has_library() { PATH="$PATH:/sbin:/usr/sbin" ldconfig -p | grep -q "$1"; }
 has_crate() { ls -d "/usr/share/cargo/registry/$1"-[0-9]* > /dev/null 2>&1; }
 
 # need PACKAGE 'WHY' CHECK...: remembers the package when the check fails. a|b: whichever of them exists.
@@ -40,6 +41,10 @@ need_test() {
   need binutils 'a test disassembles the library' has_command objdump
   need libhttp-parser-dev 'the HTTP server parses with it' has_header http_parser.h
   want nim 'two examples are written in Nim' has_command nim
+  want spin 'models of two protocols are verified with it' has_command spin
+  want libjemalloc2 'tests of preemption run with another malloc, too' has_library libjemalloc.so.2
+  want valgrind 'tests of preemption run by it, too' has_command valgrind
+  want gdb 'a test is run by a debugger' has_command gdb
 }
 
 need_http() {

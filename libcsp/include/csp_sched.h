@@ -16,9 +16,9 @@ CSP_API void csp_hangup(uint64_t ns); /* the same */
 
 /* Runs statements that may block the thread for long (a system call that libcsp does not know, a foreign lock).
  * Another thread goes on with all that this worker has to do; so it costs some microseconds, and what is over sooner
- * does not need it. Inside, the goroutine is like a plain thread, which calls of libcsp block. It does not leave the
- * braces by return, goto or longjmp. When there are very many already (coir_config.spares_max) the worker is held up
- * after all.
+ * does not need it. Without it that happens after a millisecond. Inside, the goroutine is like a plain thread, which
+ * calls of libcsp block. It does not leave the braces by return, goto or longjmp. When there are very many already
+ * (coir_config.spares_max) the worker is held up after all.
  *
  *     csp_block(rc = flock(fd, LOCK_EX); saved = errno); */
 #define csp_sched_block(...) \

@@ -4,9 +4,20 @@
  * read then:
  *
  *   LIBCSP_PRODUCTION   0: one worker, whatever else says. Anything else, or unset: M:N, as many as there are CPUs
- *   LIBCSP_PREEMPT      1: asks for preemption, which this version lacks: it says so on stderr, once, and runs on
+ *   LIBCSP_PREEMPT      1, or anything but 0: goroutines that compute for 10 ms (COIR_QUANTUM_US) while others are
+ *                       ready are paused, and go on when it is their turn again. 0, empty, or unset: they are not
+ *   LIBCSP_PREEMPT_SIGNAL  the number of the signal that pauses; SIGALRM if unset. One that cannot be used is told on
+ *                       stderr, and SIGALRM is used
  *   LIBCSP_DEADLOCK     abort: a deadlock aborts the program. Else it is told once on stderr, and waited on
  *   COIR_...            as for every runtime of Coir (coir.h): COIR_WORKERS, COIR_STEAL, COIR_GUARD, ...
+ *
+ * A goroutine that blocks its thread, or computes for long, does not stop the others, preemption or not: the worker
+ * goes on on another thread. Without preemption what computes runs on beside the workers; with it no more goroutines
+ * run at a time than there are workers, and each gets its share. A paused goroutine sleeps on its thread, wherever in
+ * its own code it stands, but never inside a call of this library; it keeps the thread, its locks and its memory, and
+ * goes on there. Set a SIGALRM handler of the program's own before the workers are started: it goes on to be called for
+ * the program's own alarms, on any thread, and system calls that are under way then are restarted. When it is set later
+ * it replaces the one that pauses, and nothing is paused any more.
  *
  * main is an ordinary thread, no goroutine. When it returns, or anybody calls exit(), the process ends, whatever
  * goroutines are doing. The child of a fork has no goroutine but starts from nothing; what it inherited must not be

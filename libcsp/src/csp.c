@@ -8,6 +8,7 @@
  * A goroutine is a struct coir_fiber, whose handle is detached from the start. */
 #define CSP_KEEP_ERRNO 1 /* this is where it is found */
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,17 +101,27 @@ static bool is_zero(const char *text) {
   return text && *text && strtol(text, &end, 10) == 0 && !*end;
 }
 
+/* Preemption as the environment wants it: the program's own SIGALRM, if it has one, is served as well. */
+static void want_preemption(struct coir_config *config) {
+  const char *wanted = getenv("LIBCSP_PREEMPT"), *signo = getenv("LIBCSP_PREEMPT_SIGNAL");
+  if (!wanted || !*wanted) return;
+  config->preempt = is_zero(wanted) ? COIR_OFF : COIR_ON;
+  if (config->preempt == COIR_OFF) return;
+  config->monitor = COIR_ON;
+  config->preempt_signal = SIGALRM;
+  if (!signo || !*signo) return;
+  char *end;
+  long n = strtol(signo, &end, 10);
+  config->preempt_signal = n >= 1 && n <= 64 && !*end ? (int)n : -1; /* which coir_runtime_create does not take */
+}
+
 /* setup is held. */
 static int runtime_make(int workers) {
   static _Atomic(bool) told;
-  static bool told_preempt;
   struct coir_config config = {.size = sizeof config, .workers = workers, .deadlock = COIR_DEADLOCK_IGNORE};
   if (is_zero(getenv("LIBCSP_PRODUCTION"))) config.workers = 1;
-  const char *preempt = getenv("LIBCSP_PREEMPT"), *deadlock = getenv("LIBCSP_DEADLOCK");
-  if (preempt && *preempt && !is_zero(preempt) && !told_preempt) {
-    csp__say("LIBCSP_PREEMPT: this version has no preemption; goroutines run until they wait or yield");
-    told_preempt = true;
-  }
+  want_preemption(&config);
+  const char *deadlock = getenv("LIBCSP_DEADLOCK");
   config.on_deadlock = on_deadlock;
   config.on_deadlock_arg = &told;
   aborts = deadlock && !strcmp(deadlock, "abort");
@@ -118,6 +129,11 @@ static int runtime_make(int workers) {
   atomic_store(&told, false);
   struct coir_runtime *rt = NULL;
   int rc = forks ? coir_runtime_create(&rt, &config) : -ENOMEM;
+  if (rc == -EINVAL && config.preempt == COIR_ON && config.preempt_signal != SIGALRM) {
+    csp__say("LIBCSP_PREEMPT_SIGNAL=%s: cannot be used, and SIGALRM is", getenv("LIBCSP_PREEMPT_SIGNAL"));
+    config.preempt_signal = SIGALRM;
+    rc = coir_runtime_create(&rt, &config);
+  }
   if (rc == 0) atomic_store(&made, rt);
   return rc;
 }

@@ -60,6 +60,15 @@ static int threads(void) {
   return n;
 }
 
+static void print_head(FILE *f, const struct coir_stats *stats, size_t goroutines) {
+  fprintf(f, "Runtime Stats:\n  Goroutines: %zu\n  Workers:    %d\n  Threads:    %d\n", goroutines, stats->workers,
+          threads());
+  fprintf(f, "  Spares:     %" PRIu64 "\n  Hand-offs:  %" PRIu64 "\n  Preempted:  %" PRIu64 "\n", stats->spares,
+          stats->handoffs, stats->preemptions);
+  fprintf(f, "  Stalls:     %" PRIu64 ", longest %" PRId64 " us\n", stats->stalls,
+          stats->longest_stall_ns / COIR_US(1));
+}
+
 static void print_goroutine(FILE *f, const struct coir_fiber_info *info, int64_t now) {
   fprintf(f, "  goroutine %" PRIu64 ": ", info->id);
   if (info->state == COIR_FIBER_RUNNING) fprintf(f, "runs");
@@ -85,8 +94,7 @@ static void print_all(FILE *f, struct coir_runtime *rt) {
   int64_t now = coir_now();
   coir_runtime_get_stats(rt, &stats);
   for (size_t i = 0; i < n; i++) goroutines += is_goroutine(&all[i]);
-  fprintf(f, "Runtime Stats:\n  Goroutines: %zu\n  Workers:    %d\n  Threads:    %d\n", goroutines, stats.workers,
-          threads());
+  print_head(f, &stats, goroutines);
   if (n) qsort(all, n, sizeof *all, by_id);
   for (size_t i = 0; i < n && listed < LISTED_MAX; i++) {
     if (!is_goroutine(&all[i])) continue;

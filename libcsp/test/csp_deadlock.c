@@ -2,6 +2,8 @@
  * program goes on waiting; with LIBCSP_DEADLOCK=abort it aborts. */
 #include "csp_process.h"
 
+#include <poll.h>
+
 static csp_gochan_t *chan;
 static char text[1 << 16];
 static unsigned seconds; /* after which a scene that waits is over; a deadlock is told after some 30 ms */
@@ -119,11 +121,167 @@ static void who_may_be_woken_is_in_no_deadlock(void) {
   CHECK_EQ(signal_of(a_thread_sends), 0);
 }
 
+/* ---- Scenes with an end ---------------------------------------------------------------------------------------- */
+
+static void parks(void *ch) { csp_gochan_recv(ch, NULL); }
+
+static csp_gochan_t *silence; /* nobody sends */
+
+static void deadlocks(void) {
+  silence = csp_gochan_new(0);
+  go(parks, silence);
+  go(parks, silence);
+  csp_gochan_recv(silence, NULL);
+}
+
+static void deadlocks_in_core_run(void) {
+  go((void (*)(void *))deadlocks, NULL);
+  csp_core_run(csp_this_core);
+}
+
+static void (*scene)(void);
+
+static void aborts_in_scene(void) {
+  set_env("LIBCSP_DEADLOCK", "abort");
+  scene();
+}
+
+static void a_deadlock_may_abort(void) {
+  static void (*const scenes[])(void) = {deadlocks, deadlocks_in_core_run};
+  for (int i = 0; i < 2; i++) {
+    scene = scenes[i];
+    int status = in_child_process(aborts_in_scene, text, sizeof text);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    CHECK(!strncmp(text, "csp: deadlock: ", 15));
+    CHECK_EQ(count_in(text, "  goroutine "), 2 + i);
+  }
+}
+
+/* Reads text from `fd` until it has seen `lines` lines, and then for `ms` more. */
+static void read_lines(int fd, int lines, int ms) {
+  size_t n = 0;
+  for (;;) {
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    bool is_enough = count_in(text, "\n") >= lines;
+    int rc = poll(&p, 1, is_enough ? ms : 20000);
+    CHECK(rc == 1 || is_enough);
+    if (rc != 1) return;
+    ssize_t got = read(fd, text + n, sizeof text - n - 1);
+    CHECK(got > 0);
+    text[n += (size_t)got] = 0;
+  }
+}
+
+/* It is told, and then the program goes on waiting. */
+static void a_deadlock_is_told_once(void) {
+  int fds[2], status;
+  unsetenv("LIBCSP_DEADLOCK");
+  CHECK_EQ(pipe(fds), 0);
+  pid_t parent = getpid(), pid = fork();
+  if (pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(1);
+    dup2(fds[1], STDERR_FILENO);
+    deadlocks();
+    _exit(0);
+  }
+  close(fds[1]);
+  read_lines(fds[0], DUMP_LINES + 1 + 2, 100);
+  CHECK(!strncmp(text, "csp: deadlock: ", 15) && strstr(text, "\nRuntime Stats:\n  Goroutines: 2\n"));
+  CHECK_EQ(count_in(text, "\n"), DUMP_LINES + 1 + 2);
+  CHECK_EQ(count_in(text, "  goroutine "), 2);
+  CHECK_EQ(waitpid(pid, &status, WNOHANG), 0);
+  CHECK_EQ(kill(pid, SIGKILL), 0);
+  CHECK_EQ(waitpid(pid, &status, 0), pid);
+  CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+  close(fds[0]);
+}
+
+static void *closes_late(void *ch) {
+  usleep(60000);
+  csp_gochan_close(ch);
+  return NULL;
+}
+
+static void reads_from(void *fd) {
+  char c;
+  CHECK_EQ(csp_read((int)(intptr_t)fd, &c, 1), 1);
+  csp_gochan_close(silence);
+}
+
+static void closes_by_timer(void *ch) { csp_gochan_close(ch); }
+
+/* Something can still happen, and does. */
+static void main_has_other_things_to_do(void) {
+  go(parks, silence);
+  usleep(60000);
+  csp_gochan_close(silence);
+}
+
+static void a_thread_has(void) {
+  pthread_t thread;
+  CHECK_EQ(pthread_create(&thread, NULL, closes_late, silence), 0);
+  CHECK_EQ(pthread_detach(thread), 0);
+  go(parks, silence);
+  csp_gochan_recv(silence, NULL);
+}
+
+static void a_timer_has(void) {
+  csp_timer_t *timer = csp_timer_call_after(COIR_MS(60), closes_by_timer, silence);
+  go(parks, silence);
+  csp_gochan_recv(silence, NULL);
+  csp_timer_free(timer);
+}
+
+static void time_has(void) {
+  csp_gochan_t *ch = csp_time_after(COIR_MS(60));
+  go(parks, silence);
+  csp_gochan_recv(ch, NULL);
+  csp_gochan_free(ch);
+  csp_gochan_close(silence);
+}
+
+static void another_process_has(void) {
+  int fds[2];
+  CHECK_EQ(pipe(fds), 0);
+  pid_t pid = fork();
+  if (pid == 0) {
+    usleep(60000);
+    CHECK_EQ(write(fds[1], "x", 1), 1);
+    _exit(0);
+  }
+  go(reads_from, number(fds[0]));
+  csp_gochan_recv(silence, NULL);
+  CHECK_EQ(waitpid(pid, NULL, 0), pid);
+}
+
+static void is_no_deadlock(void) {
+  set_env("LIBCSP_DEADLOCK", "abort");
+  silence = csp_gochan_new(0);
+  scene();
+  csp_scheduler_stop();
+  csp_gochan_free(silence);
+}
+
+static void waiting_for_something_is_none(void) {
+  static void (*const scenes[])(void) = {main_has_other_things_to_do, a_thread_has, a_timer_has, time_has,
+                                         another_process_has};
+  for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++) {
+    scene = scenes[i];
+    int status = in_child_process(is_no_deadlock, text, sizeof text);
+    if (status || *text) fprintf(stderr, "scene %zu: status 0x%x: %s\n", i, status, text);
+    CHECK(status == 0 && !*text);
+  }
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest cases[] = {
       CASE(it_is_told_once),
       CASE(it_can_abort),
       CASE(who_may_be_woken_is_in_no_deadlock),
+      CASE(a_deadlock_may_abort),
+      CASE(a_deadlock_is_told_once),
+      CASE(waiting_for_something_is_none),
   };
   return RUN_CASES(argc, argv, cases);
 }

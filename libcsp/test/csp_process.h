@@ -6,6 +6,8 @@
 
 #include "csp.h"
 
+enum { DUMP_LINES = 8 }; /* of runtime_dump, before the list of goroutines */
+
 static inline void set_workers(int n) { set_env_number("COIR_WORKERS", n); }
 static inline void need_workers(int n) { set_workers_at_least("COIR_WORKERS", n); }
 
@@ -23,6 +25,13 @@ static inline int entries_in(const char *path) {
 }
 
 static inline int threads_now(void) { return entries_in("/proc/self/task"); }
+
+/* How often. */
+static inline int count_in(const char *text, const char *part) {
+  int n = 0;
+  for (const char *at = text; (at = strstr(at, part)); at += strlen(part)) n++;
+  return n;
+}
 
 static inline void until_no_goroutine(void) { WAIT_FOR(runtime_num_goroutines() == 0); }
 

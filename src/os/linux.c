@@ -58,6 +58,7 @@
 #define THREAD_STACK_BYTES ((size_t)512 << 10) /* beside thread-locals and signal frames; fibers do not run on it */
 #define CPUS_MAX (1 << 20)                     /* where the search for the size of the affinity mask stops */
 #define COMPLAIN_TRIES_MAX 50
+#define PROMPT_SLICE 100000 /* ns: the least that there is */
 
 /* Neither inlined nor looked into by the compiler's analysis of other functions. */
 #if defined(__has_attribute)
@@ -428,6 +429,33 @@ int coir__os_other_threads(void) {
   return all < begun - over ? -1 : all - (begun - over);
 }
 
+/* A short slice: by it the scheduler (EEVDF, Linux 6.12) finds the deadline of one that wakes. Older ones ignore it,
+ * and where it is refused nothing is lost but promptness. */
+void coir__os_thread_prompt(void) {
+  struct { /* struct sched_attr, as its first version has it */
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+  } attr = {.size = 48, .policy = SCHED_OTHER, .runtime = PROMPT_SLICE};
+  int saved = errno_get();
+  syscall(SYS_sched_setattr, 0, &attr, 0);
+  errno_set(saved);
+  coir__os_timer_slack(1);
+}
+
+/* What pthread_getcpuclockid makes of a thread, of its number: linux/posix-timers.h. */
+int64_t coir__os_thread_cpu(int tid) {
+  enum { SCHED = 2, PER_THREAD = 4 };
+  clockid_t clock = (clockid_t)(~(unsigned)tid << 3 | PER_THREAD | SCHED);
+  struct timespec ts;
+  int saved = errno_get();
+  if (clock_gettime(clock, &ts) == 0) return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+  errno_set(saved);
+  return -1;
+}
+
 static int add_tls_bytes(struct dl_phdr_info *info, size_t bytes, void *sum) {
   (void)bytes;
   for (int i = 0; i < info->dlpi_phnum; i++) {
@@ -575,6 +603,7 @@ static struct coir__thread *record_take(void) {
   }
   atm_store_rlx(&t->tid, (int)syscall(SYS_gettid));
   t->errno_location = &errno;
+  atm_store_rlx(&t->in, 0);
   return t;
 }
 
@@ -592,7 +621,8 @@ static void record_end(void *record) {
   t->waiter.shield = 0;
   t->is_own = false;
   if (t->scope) die("coir: a thread ends with a scope open\n");
-  t->worker = NULL;
+  atm_store_rlx(&t->worker, NULL);
+  atm_show(&t->away, NULL);
   t->idle_sp = NULL;
   t->errno_location = NULL;
   t->locals = NULL;
@@ -604,17 +634,34 @@ static void record_end(void *record) {
 }
 
 /* A child forked while another thread held the list would wait for ever. */
+static uint32_t in_before_fork_of_records; /* (l) records_lock */
+
+/* Who holds the lock is not to be paused meanwhile (preempt.c). */
 static void fork_prepare(void) {
+  struct coir__thread *t = coir__thread_peek();
+  uint32_t was = t ? atm_load_rlx(&t->in) : 0;
+  if (t) atm_store_sc(&t->in, 1);
   coir__lock(&records_lock);
+  in_before_fork_of_records = was;
 #if defined(COIR_TSAN)
   threads_at_fork = threads_of_process();
 #endif
 }
-static void fork_done(void) { coir__unlock(&records_lock); }
+static void fork_done(void) {
+  struct coir__thread *t = coir__thread_peek();
+  uint32_t was = in_before_fork_of_records;
+  coir__unlock(&records_lock);
+  if (t) atm_store_rel(&t->in, was);
+}
 
 /* The child has one thread, and that is its own affair. */
 static void fork_child(void) {
-  for (struct coir__thread *t = atm_load_rlx(&records); t; t = t->next) atm_store_rlx(&t->asleep, 0);
+  for (struct coir__thread *t = atm_load_rlx(&records); t; t = t->next) {
+    atm_store_rlx(&t->asleep, 0);
+    atm_store_rlx(&t->paused, 0);
+    atm_store_rlx(&t->asked, COIR__ASKED_NOT);
+    atm_store_rlx(&t->owner.held, 0); /* whoever held it is not in this process */
+  }
   atm_and_sc(&sleepers, ~COIR__SLEEPERS_MASK);
   atm_store_rlx(&threads_begun, 0);
   atm_store_rlx(&threads_over, 0);

@@ -15,7 +15,7 @@ name = "$program"
 path = "$source"
 
 [dependencies]
-tokio = { version = "1", features = ["macros", "rt-multi-thread", "sync"] }
+tokio = { version = "1", features = ["macros", "rt-multi-thread", "sync", "time"] }
 
 [profile.release]
 lto = true

@@ -1,0 +1,141 @@
+/* What a thread is doing, as /proc tells it: os.h for Linux.
+ *
+ * A file has to be opened for that, and a descriptor takes the lowest number that is free. Programs that close a
+ * descriptor and make another one of that number count on nobody else doing so meanwhile. So the files are read by a
+ * thread that shares no descriptors with the rest of the process: it has left their table, and has an empty one. It
+ * starts no threads, which would get that one too. One for the process, for as long as somebody may want to ask. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "os.h"
+
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+#define UNSHARE_FILES 2 /* CLOSE_RANGE_UNSHARE of linux/close_range.h, Linux 5.9 */
+#define LOOK_WAITS COIR_MS(2)
+
+static struct {
+  pthread_mutex_t mutex; /* one asks at a time */
+  int users;             /* (l) mutex: it is there while that is not 0 */
+  pthread_t thread;      /* (l) mutex */
+  _Atomic(uint32_t) is_over; /* (a) it is to end */
+  _Atomic(uint32_t) asked, answered; /* (a) numbers of questions; futex words */
+  _Atomic(uint32_t) is_blind;        /* (a) it cannot: the system does not let it leave the table */
+  int tid;                           /* of the question */
+  const char *what;
+  char text[256]; /* the answer */
+} looker = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+static void looker_read(void) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/self/task/%d/%s", looker.tid, looker.what);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  ssize_t n = fd >= 0 ? read(fd, looker.text, sizeof looker.text - 1) : -1;
+  if (fd >= 0) close(fd);
+  looker.text[n > 0 ? n : 0] = '\0';
+}
+
+static void *looker_main(void *unused) {
+  bool is_blind = syscall(SYS_close_range, 0, UINT_MAX, UNSHARE_FILES) != 0;
+  atm_store_rlx(&looker.is_blind, is_blind);
+  for (uint32_t done = atm_load_acq(&looker.answered);;) {
+    uint32_t asked = atm_load_acq(&looker.asked);
+    if (atm_load_acq(&looker.is_over)) return unused;
+    if (asked == done) {
+      coir__os_futex_wait(&looker.asked, done, COIR_NEVER);
+      continue;
+    }
+    looker.text[0] = '\0';
+    if (!is_blind) looker_read();
+    atm_store_rel(&looker.answered, done = asked); /* pairs with the acquire in looker_ask() */
+    coir__os_futex_wake(&looker.answered, 1);
+  }
+}
+
+/* The mutex is held. False: no answer. */
+static bool looker_ask(int tid, const char *what) {
+  uint32_t before = atm_load_rlx(&looker.asked), seen;
+  int64_t limit = coir__os_now() + LOOK_WAITS;
+  if (!looker.users || atm_load_acq(&looker.answered) != before) return false; /* it is still at an older one */
+  looker.tid = tid;
+  looker.what = what;
+  atm_store_rel(&looker.asked, before + 1); /* pairs with the acquire in looker_main() */
+  coir__os_futex_wake(&looker.asked, 1);
+  while ((seen = atm_load_acq(&looker.answered)) == before && coir__os_now() < limit)
+    coir__os_futex_wait(&looker.answered, before, limit);
+  return seen != before && looker.text[0];
+}
+
+/* Copies what /proc says of the thread; nothing when it says nothing. */
+static void look_at_thread(int tid, const char *what, char *text, size_t bytes) {
+  pthread_mutex_lock(&looker.mutex);
+  bool is_known = looker_ask(tid, what);
+  snprintf(text, bytes, "%s", is_known ? looker.text : "");
+  pthread_mutex_unlock(&looker.mutex);
+}
+
+int coir__os_look_start(void) {
+  int rc = 0;
+  pthread_mutex_lock(&looker.mutex);
+  if (looker.users == 0) {
+    atm_store_rlx(&looker.is_over, 0);
+    rc = coir__os_thread_start(&looker.thread, "coir-look", looker_main, NULL);
+  }
+  if (!rc) looker.users++;
+  pthread_mutex_unlock(&looker.mutex);
+  return rc;
+}
+
+void coir__os_look_stop(void) {
+  pthread_mutex_lock(&looker.mutex);
+  if (looker.users > 0 && --looker.users == 0) {
+    atm_store_rel(&looker.is_over, 1);
+    atm_add_sc(&looker.asked, 1); /* a question that nobody answers */
+    coir__os_futex_wake(&looker.asked, 1);
+    pthread_join(looker.thread, NULL);
+    atm_store_rlx(&looker.answered, atm_load_rlx(&looker.asked));
+  }
+  pthread_mutex_unlock(&looker.mutex);
+}
+
+void coir__os_look_fork_child(void) {
+  static const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+  looker.mutex = fresh; /* whoever held it is not in this process, and neither is the thread */
+  looker.users = 0;
+  atm_store_rlx(&looker.asked, 0);
+  atm_store_rlx(&looker.answered, 0);
+}
+
+/* "number (name) state ...": the name may hold anything. */
+bool coir__os_thread_waits(int tid) {
+  char text[256];
+  if (atm_load_rlx(&looker.is_blind)) return true;
+  look_at_thread(tid, "stat", text, sizeof text);
+  const char *name_end = strrchr(text, ')');
+  return name_end && strchr("SDTt", name_end[2] ? name_end[2] : 'R');
+}
+
+/* "number a1 a2 a3 a4 a5 a6 sp pc", "-1 sp pc", or "running". */
+bool coir__os_thread_where(int tid, struct coir__ctx_registers *at) {
+  char text[256];
+  look_at_thread(tid, "syscall", text, sizeof text);
+  char *pc = strrchr(text, ' ');
+  if (!pc) return false;
+  *pc = '\0';
+  const char *sp = strrchr(text, ' ');
+  memset(at, 0, sizeof *at);
+  at->pc = (uintptr_t)strtoull(pc + 1, NULL, 16);
+  at->r[COIR__CTX_SP] = sp ? (uintptr_t)strtoull(sp + 1, NULL, 16) : 0;
+  return at->pc && at->r[COIR__CTX_SP];
+}
