@@ -6,16 +6,16 @@
  * Why it is hard: such a fiber may be anywhere, in malloc, in printf, with a lock of its thread's, with its registers
  * full. Nothing of that may be seen by another fiber on the same thread; so another stack must not run there.
  *
- * Design. The worker is taken away from the fiber as from one that blocks (carry.c). But the fiber is queued as
- * well, as an entry that says "goes on on that thread": its stack is bound, and its context
- * is NULL. And the thread gets a signal, whose handler sleeps on a futex. No stack is switched: red zone, vector
- * registers, and errno are kept as for any signal, and whatever the thread holds it keeps, as when the system has
- * taken the processor from it. When the entry's turn comes, on whichever worker (it may have been stolen), the thread
- * that carries the worker gives it to the one that sleeps, wakes it, and becomes a spare.
+ * Design. The worker is taken away from the fiber as from one that blocks (carry.c). But the fiber is queued as well,
+ * as an entry that says "goes on on that thread": its stack is bound, and its context is NULL. And the thread gets a
+ * signal, whose handler sleeps on a futex. No stack is switched: red zone, vector registers, and errno are kept as
+ * for any signal, and whatever the thread holds it keeps, as when the system has taken the processor from it. When
+ * the entry's turn comes, on whichever worker takes it, the thread that carries the worker gives it to the one that
+ * sleeps, wakes it, and becomes a spare.
  *
- * A thread is `paused` from when its fiber is put into the lane, by the monitor, until the entry is taken out again: by
- * a worker, whose turn it then is to give itself to the thread, or by the thread itself, which goes on without one. All
- * of that happens under thread.owner.
+ * A thread is `paused` from when its fiber is put into the lane, by the monitor, until the entry is taken out again:
+ * by a worker, whose turn it then is to give itself to the thread, or by the thread itself, which goes on without
+ * one. All of that happens under thread.owner.
  *
  * The signal may come late: then the thread goes on for a moment although it should not, and nothing else. It sleeps
  * only where it is outside of the library; what comes into the library while it is queued sleeps there. When the turn

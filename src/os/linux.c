@@ -604,6 +604,7 @@ static struct coir__thread *record_take(void) {
   atm_store_rlx(&t->tid, (int)syscall(SYS_gettid));
   t->errno_location = &errno;
   atm_store_rlx(&t->in, 0);
+  atm_store_rlx(&t->sent_at, 0); /* of a signal that met its former thread's end */
   return t;
 }
 
@@ -660,6 +661,7 @@ static void fork_child(void) {
     atm_store_rlx(&t->asleep, 0);
     atm_store_rlx(&t->paused, 0);
     atm_store_rlx(&t->asked, COIR__ASKED_NOT);
+    atm_store_rlx(&t->sent_at, 0);
     atm_store_rlx(&t->owner.held, 0); /* whoever held it is not in this process */
   }
   atm_and_sc(&sleepers, ~COIR__SLEEPERS_MASK);
