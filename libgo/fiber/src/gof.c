@@ -121,6 +121,8 @@ static int runtime_make(size_t default_stack_bytes, struct coir_runtime **out) {
   config.stack_bytes = default_stack_bytes ? stack_in_range(default_stack_bytes) : STACK_STANDARD;
   config.pollers = npollers_wanted ? npollers_wanted : from_environment("GOF_NPOLLERS", 1, 1, WORKERS_MAX);
   config.poll_partition = switch_from_environment("GOF_POLL_PARTITION", 1) ? COIR_ON : COIR_OFF;
+  /* With one worker programs count on one fiber running at a time, and on the caller's thread. */
+  if (!getenv("COIR_MONITOR")) config.monitor = COIR_OFF;
   config.on_deadlock = on_deadlock;
   config.on_deadlock_arg = &told;
   const char *deadlock = getenv("GOF_DEADLOCK");
