@@ -397,8 +397,8 @@ enum coir__taken coir__carry_take(struct coir__worker *w, bool pauses, int64_t n
   if (is_taken) {
     separate(w, t, COIR__REASON_AWAY, now);
     if (pauses) coir__preempt_pause(t);
-    if (pauses && w->runs_hog) w->hog_at = now; /* as long as a quantum the others go first */
-    if (pauses) w->runs_hog = false;
+    if (w->runs_hog) w->hog_at = now; /* as long as a quantum the others go first */
+    w->runs_hog = false;
   }
   heir_give(rt, &heir, is_taken ? w : NULL);
   if (is_owner) coir__unlock(&t->owner);

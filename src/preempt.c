@@ -261,6 +261,8 @@ static void pause_loose(struct coir__thread *t) {
 bool coir__preempt_follow(struct coir_runtime *rt) {
   bool any = false;
   if (!coir__preempt_has_takers(rt)) return false;
+  /* They would go on, and hold a worker up each time that it is their turn. */
+  if (!coir__os_pause_signal_is_ours(rt->config.preempt_signal)) return false;
   for (struct coir__thread *t = coir__thread_first(); t; t = t->next) {
     if (!coir__lock_try(&t->owner)) {
       any |= atm_load_rlx(&t->carries) != 0; /* it may be at home in a call: next time */

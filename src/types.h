@@ -468,7 +468,7 @@ struct coir__worker {
   int64_t looked_at;                             /* (o) when the loop last looked around */
   int64_t polled_at;                             /* (o) when it last looked at its poller */
   int64_t hog_at;                                /* (o) when it last ran one that had been preempted: see choose() */
-  bool runs_hog;                                 /* (o) it has taken one, and nobody has been paused since */
+  bool runs_hog;                                 /* (o) it has taken one, and has not been taken from any since */
   int64_t aged_at;                               /* (o) when it last took the oldest of its deque */
   uint64_t id_next, id_end;                      /* (o) numbers reserved for fibers spawned here */
   struct coir__counts counts;
