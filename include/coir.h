@@ -861,6 +861,13 @@ struct coir_config {
                          `preempt` or `on_stall` that is -EINVAL */
   coir_stall_fn on_stall; /* NULL: none; no variable */
   void *on_stall_arg;
+  /* NULL: none; no variable. Called on each thread that Coir has started when it is about to run fibers for worker
+   * `worker`: as the runtime starts, and when the worker goes on on another thread (docs/blocking.md), which may have
+   * run fibers for another one before. To put threads on CPUs, or to name them. Not on the thread that called
+   * coir_runtime_run. A paused fiber that goes on with another worker stays on its thread: that is told of when the
+   * fiber waits, or ends. It must be short, since the worker waits for it; it is not on a fiber, and must not wait. */
+  void (*on_thread)(int worker, void *arg);
+  void *on_thread_arg;
 };
 
 /* Runs fn(arg) as the first fiber of the default runtime, with the calling thread as worker 0, and returns when that

@@ -58,6 +58,8 @@
 #define atm_sub_rlx(p, v) atomic_fetch_sub_explicit((p), (v), memory_order_relaxed)
 #define atm_sub_sc(p, v) atomic_fetch_sub_explicit((p), (v), memory_order_seq_cst)
 #define atm_sub_rel(p, v) atomic_fetch_sub_explicit((p), (v), memory_order_release)
+#define atm_sub_ar(p, v) atomic_fetch_sub_explicit((p), (v), memory_order_acq_rel)
+#define atm_and_ar(p, v) atomic_fetch_and_explicit((p), (v), memory_order_acq_rel)
 #define atm_or_sc(p, v) atomic_fetch_or_explicit((p), (v), memory_order_seq_cst)
 #define atm_and_sc(p, v) atomic_fetch_and_explicit((p), (v), memory_order_seq_cst)
 /* Strong compare-and-swap; on failure *expected holds what was found. */

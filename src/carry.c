@@ -171,14 +171,21 @@ static struct coir__worker *extra_wait(struct coir__extra *e) {
   return e->worker;
 }
 
-/* With a worker, or as an extra thread. */
-static void carry(struct coir_runtime *rt, struct coir__worker *w, struct coir__extra *self) {
+/* The thread is outside meanwhile, unless it carries the worker already. */
+void coir__carry_tell(const struct coir__worker *w, const struct coir__thread *t) {
+  const struct coir_config *c = &w->rt->config;
+  if (t->tells) COIR_OUTSIDE_STAYING(c->on_thread((int)w->index, c->on_thread_arg));
+}
+
+/* With a worker, or as an extra thread. `is_ours`: Coir has started the thread for that. */
+static void carry(struct coir_runtime *rt, struct coir__worker *w, struct coir__extra *self, bool is_ours) {
   struct coir__thread *t = coir__thread_get();
   COIR_CHECK(t, "no memory for the record of a thread");
   long slack = coir__os_timer_slack(1); /* deadlines are met as well as the clock allows, and not 50 us later */
   coir__overflow_arm_thread(t);
   coir__switch_prepare_thread(t);
   coir__preempt_arm_thread(rt, t);
+  t->tells = is_ours && rt->config.on_thread;
   atm_store_rlx(&t->carries, 1);
   uint32_t was = coir__go_in();
   if (self) w = extra_wait(self);
@@ -194,7 +201,7 @@ static void carry(struct coir_runtime *rt, struct coir__worker *w, struct coir__
   coir__os_timer_slack(slack);
 }
 
-void coir__carry(struct coir__worker *w) { carry(w->rt, w, NULL); }
+void coir__carry(struct coir__worker *w, bool is_ours) { carry(w->rt, w, NULL, is_ours); }
 
 void coir__carry_begin(struct coir__worker *w, struct coir__thread *t) {
   w->errno_location = t->errno_location;
@@ -222,7 +229,7 @@ static __attribute__((noinline)) void extra_link(struct coir_runtime *rt, struct
 static void *extra_main(void *extra) {
   struct coir__extra *e = extra;
   extra_link(e->rt, e);
-  carry(e->rt, NULL, e);
+  carry(e->rt, NULL, e, true);
   return NULL;
 }
 

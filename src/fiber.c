@@ -539,6 +539,7 @@ void coir_exit(int status, void *value) {
   struct coir__worker *w;
   (void)coir__go_in_to_wait_on(&w, COIR_NEVER); /* the end is not left */
   COIR_CHECK(coir__self_of(w), "coir_exit is called on a fiber");
+  COIR_CHECK(!w->current->stack->nest, "coir_exit is not called in a job, a fork or a parallel loop");
   w->current->status = status;
   coir_set_value(value);
   end(w);
@@ -868,6 +869,7 @@ static void drop(struct dropping *d, struct coir_fiber *f) {
     s->tsan = NULL;
 #endif
     s->fiber = NULL;
+    s->nest = NULL;
     coir__stack_give(rt->workers[0], s);
   }
   f->b.flags &= (uint8_t)~COIR__FIBER_DROPPED;

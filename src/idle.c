@@ -24,15 +24,17 @@
  *
  * Lone fibers. A fiber that is alone in a queue, or in a next slot, will mostly be run by its owner in no time:
  * moving it would cost more than it takes. So thieves leave it, unless the owner has not dispatched anything since
- * they last looked. One idle worker is the watcher: it sleeps by the clock (50 us, doubling to 10 ms), and looks each
- * time. While there is a watcher, lone fibers are not announced. When all were idle for the whole of its longest
- * sleep it retires, so an idle runtime does not wake at all. Who begins to run, finds no watcher, and knows somebody
- * who sleeps deeply, wakes one; who sleeps briefly will take the watch by itself.
+ * they last looked. (Work without a fiber is announced all the same, every 50 us.) One idle worker is the watcher: it
+ * sleeps by the clock (50 us, doubling to 10 ms), and looks each time. While there is a watcher, lone fibers are not
+ * announced. When all were idle for the whole of its longest sleep it retires, so an idle runtime does not wake at
+ * all. Who begins to run, finds no watcher, and knows somebody who sleeps deeply, wakes one; who sleeps briefly will
+ * take the watch by itself.
  *
  * Spinning. To put a worker to sleep and to wake it costs microseconds, on virtual machines tens. Where two workers
  * send each other work all the time, that is all they do. So a worker whose last sleeps were ended soon by what
  * another sent to it (its inbox, not its poller) spins for a moment before the next one, without announcing that it
- * is idle; each time that nothing comes counts against doing so again.
+ * is idle; each time that nothing comes counts against doing so again. The same for what threads outside send (the
+ * lane).
  *
  * Shared pollers. With coir_config.pollers there are fewer pollers than workers, and each has a thread of its own. To
  * have that thread sleep in the poller is the obvious way, and a slow one: every event costs a wake of the thread,
@@ -121,13 +123,23 @@ static bool is_worth_it(const struct coir__worker *victim) {
   return saved_ns >= 2 * (uint64_t)atm_load_rlx(&victim->rt->fence_ns);
 }
 
+/* A job or a side of a fork that is alone in the deque is mostly run by its owner, as a lone fiber is; but it may
+ * also be half of all that there is to do. So one is announced now and then. */
+static bool is_lone_announced(struct coir__worker *w) {
+  if (!coir__runq_has_lean(w)) return false;
+  int64_t now = coir__os_now();
+  if (now - w->announced_at < BRIEF) return false;
+  w->announced_at = now;
+  return true;
+}
+
 void coir__idle_notify_slow(struct coir__worker *w, bool spawned) {
   struct coir_runtime *rt = w->rt;
   if (!atm_load_rlx(&rt->lanes[1].count) && !atm_load_rlx(&rt->lanes[2].count) &&
       !atm_load_rlx(&rt->lanes[COIR__LANE_PAUSED].count)) { /* so it is a matter of stealing */
     uint64_t least = (uint64_t)atm_load_rlx(&rt->tuned.steal_min_victim);
     bool few = coir__runq_length(w) < (least < 2 ? 2 : least) || (!spawned && !is_worth_it(w));
-    if (few && (least > 1 || atm_load_acq(&rt->watching))) return;
+    if (few && (least > 1 || atm_load_acq(&rt->watching)) && !is_lone_announced(w)) return;
     if (!steal_is_on(rt)) return;
   }
   wake_one(rt, bit_of(w));
@@ -429,19 +441,27 @@ static bool last_look(struct coir__worker *w, int64_t *span) {
   return !w->retired;
 }
 
-/* Waits a moment for what another worker may send. True: something came. */
+/* Whether a worker, or with `outside` another thread, has sent something. */
+static bool was_sent(struct coir__worker *w, bool outside) {
+  return atm_load_acq(&w->attention) || (outside && atm_load_acq(&w->rt->lanes[1].count));
+}
+
+/* Waits a moment for what others may send. True: something came. It leaves the processor to whoever else may need it
+ * for that: all the time where only threads outside are awake to send, else now and then. */
 static bool spin(struct coir__worker *w) {
-  if (COIR_LIKELY(w->credit < CREDIT_SPINS) || atm_load_rlx(&w->rt->idle_mask) == (everybody(w->rt) & ~bit_of(w)))
-    return false; /* all others sleep: nobody is there to send */
+  bool outside = atm_load_rlx(&w->rt->idle_mask) == (everybody(w->rt) & ~bit_of(w));
+  if (COIR_LIKELY(w->credit < CREDIT_SPINS) || (outside && !w->was_fed)) return false;
   int64_t end = coir__os_now() + SPIN_NS;
   do {
     for (int i = 0; i < 32; i++) {
-      if (atm_load_acq(&w->attention)) {
+      if (was_sent(w, outside)) {
         w->credit = CREDIT_MAX;
         return true;
       }
-      coir__pause();
+      if (outside) coir__os_thread_yield();
+      else coir__pause();
     }
+    coir__os_thread_yield();
   } while (coir__os_now() < end);
   w->credit = w->credit > CREDIT_LOSS ? w->credit - CREDIT_LOSS : 0;
   return false;
@@ -451,7 +471,8 @@ static bool spin(struct coir__worker *w) {
 static void sleep_and_learn(struct coir__worker *w, int64_t deadline) {
   int64_t start = coir__os_now();
   sleep_until(w, deadline);
-  bool sent = atm_load_acq(&w->attention) != 0 && coir__os_now() - start < SPIN_SOON;
+  w->was_fed = atm_load_acq(&w->rt->lanes[1].count) != 0;
+  bool sent = was_sent(w, true) && coir__os_now() - start < SPIN_SOON;
   if (sent && w->credit < CREDIT_MAX) w->credit++;
   else if (!sent && w->credit > 0) w->credit--;
 }
@@ -475,6 +496,11 @@ static void deep_end(struct coir_runtime *rt) {
 void coir__idle_sleep(struct coir__worker *w) {
   struct coir_runtime *rt = w->rt;
   uint64_t bit = bit_of(w);
+  if (COIR_UNLIKELY(coir__runq_length(w))) { /* work without a fiber, and no memory for one: later */
+    _Atomic(uint32_t) never = 0;
+    coir__os_futex_wait(&never, 0, coir__os_now() + BRIEF * 10);
+    return;
+  }
   if (spin(w)) return;
   atm_or_sc(&rt->idle_mask, bit);
   w->summoned = false;

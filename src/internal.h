@@ -127,6 +127,7 @@ void coir__runq_push_lifo(struct coir__worker *w, struct coir_fiber *f); /* owne
 struct coir_fiber *coir__runq_pop_aged(struct coir__worker *w, bool deepest);
 uint64_t coir__runq_length(const struct coir__worker *w);                /* any thread: ring and deque, roughly */
 bool coir__runq_has_next(const struct coir__worker *w);                  /* any thread */
+bool coir__runq_has_lean(const struct coir__worker *w); /* owner: the newest of the deque has no fiber yet */
 /* Takes half of what stands behind the oldest of the victim's ring, or one of its deque; with `lone` also a single
  * fiber, or the one in its next slot.
  * Returns one to run; the others are in the thief's ring. NULL: nothing, or the victim was busy. */
@@ -394,6 +395,14 @@ static inline void coir__wait_add_to(struct coir__wait *wait, struct coir__claus
 static inline void coir__wait_add(struct coir__wait *wait, struct coir__clause *c, struct coir__waitq *q) {
   coir__wait_add_to(wait, c, &q->list, &q->lock);
 }
+/* The only clause of a wait, on no list: it is known to one party, who claims it and wakes. */
+static inline void coir__wait_add_alone(struct coir__wait *wait, struct coir__clause *c) {
+  c->waiter = wait->self;
+  c->open = wait->open;
+  c->code = COIR__CODE_CLAUSE;
+  c->linked = 0;
+  wait->count = 1;
+}
 static inline void coir__clause_unlink(struct coir__clause *c) { /* its lock is held */
   COIR_DCHECK(c->linked, "a clause is unlinked once");
   if (c->prev) c->prev->next = c->next;
@@ -526,6 +535,9 @@ void coir__chan_set_fini(struct coir_chan *c, void (*fini)(struct coir_chan *c, 
 /* Where clauses of a select are linked, as for an event. */
 struct coir__waitq *coir__scope_canceled_queue(struct coir_scope *scope);
 bool coir__scope_is_canceled_locked(const struct coir_scope *scope);
+/* coir_scope_spawn in a runtime. w: coir__self(), if it is of that one, or NULL. The caller is inside. */
+int coir__scope_spawn(struct coir_runtime *rt, struct coir__worker *w, struct coir_scope *scope, coir_fn fn, void *arg,
+                      const struct coir_attr *attr, struct coir_fiber **out);
 /* By the on_end of every fiber that may have opened a scope: it is fatal to end with one that is open; those of a fiber
  * that is dropped are cancelled. It stands for on_end where there is no other. */
 void coir__scope_opener_ended(struct coir_fiber *f);
@@ -556,7 +568,10 @@ bool coir__carry_spare(struct coir_runtime *rt); /* makes one more thread that c
  * own. */
 enum coir__taken { COIR__TAKEN, COIR__TAKEN_INSIDE, COIR__TAKEN_NOT };
 enum coir__taken coir__carry_take(struct coir__worker *w, bool pauses, int64_t now); /* in what w->watch saw it */
-void coir__carry(struct coir__worker *w); /* the calling thread carries it, and later others, until the phase is HALT */
+/* The calling thread carries it, and later others, until the phase is HALT. `is_ours`: it was started for that. */
+void coir__carry(struct coir__worker *w, bool is_ours);
+/* By thread t, before it runs fibers with w: tells the program (coir_config.on_thread), if it wants to know. */
+void coir__carry_tell(const struct coir__worker *w, const struct coir__thread *t);
 void coir__carry_halt(struct coir_runtime *rt); /* the phase is HALT: wakes the threads that carry nothing */
 void coir__carry_join(struct coir_runtime *rt); /* waits for the extra threads, when all others have ended */
 

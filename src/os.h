@@ -37,8 +37,22 @@ int64_t coir__os_now(void);
 int coir__os_futex_wait(_Atomic(uint32_t) *word, uint32_t value, int64_t deadline);
 void coir__os_futex_wake(_Atomic(uint32_t) *word, int count);
 
-/* CPUs that this process may use: the affinity mask, and the cgroup's quota rounded up (v1 and v2); at least 1. */
+/* CPUs, by the numbers that the system has for them. */
+#define COIR__CPUS_MAX 8192 /* no kernel has more */
+#define COIR__CPUS_WORD (8 * (int)sizeof(long))
+struct coir__cpus {
+  unsigned long bits[COIR__CPUS_MAX / (8 * sizeof(long))];
+};
+
+/* Those that this process may use, as its affinity mask says. Where the calling thread may run. */
+int coir__os_cpus_get(struct coir__cpus *out);
+int coir__os_cpus_set(const struct coir__cpus *cpus);
+
+/* How many CPUs this process may use: that mask, and the cgroup's quota rounded up (v1 and v2); at least 1. */
 int coir__os_cpu_count(void);
+
+/* Reads a small file, and ends what it stores with a zero. Returns the length; -EFBIG: there is no room for that. */
+ssize_t coir__os_read_text(const char *path, char *out, size_t bytes);
 
 /* Starts a thread with a stack of 512 KiB and every signal blocked that a program may want on its own threads (all but
  * the synchronous ones and SIGPROF); `name` shows in ps, cut to 15 bytes. */
@@ -185,6 +199,7 @@ int coir__sys_socket(int domain, int type, int protocol);
 int coir__sys_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes);
 int coir__sys_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes);
 
+int coir__sys_create(const char *path);       /* a file to write to, empty, made if it is not there; close-on-exec */
 int coir__sys_close(int fd);                  /* never -EINTR: the descriptor is gone all the same */
 int coir__sys_kind(int fd);                   /* enum coir__kind, or -EBADF */
 int coir__sys_is_tcp(int fd);                 /* 1: a stream socket of TCP over IPv4 or IPv6; 0 */

@@ -168,6 +168,7 @@ static void grant(struct coir__worker *w, struct coir__thread *t, struct coir_fi
 #endif
   atm_show(&w->current, f);
   atm_show(&f->ran_at, atm_load_rlx(&w->look_tick));
+  if (t->tells) atm_store_rlx(&w->attention, 1); /* its loop tells, before another fiber runs there */
   coir__carry_begin(w, t);
 }
 

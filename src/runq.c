@@ -19,6 +19,10 @@
  * that neither waits for the other. When the last thief has left, the owner is back to plain pops. A thief that finds
  * the owner inside for too long (it was preempted there) gives up.
  *
+ * The deque goes by Chase and Lev where a thief takes one. Jobs are taken many at a time, which is more than that
+ * allows: the owner may be popping what lies between. So thieves come inside for it as above, and meanwhile the owner
+ * takes at their end, by compare-and-swap of top, too.
+ *
  * The oldest stays. A thief takes what stands behind it (runq.h: the gap), so that the owner goes on with what it was
  * about to run, and what was spawned first starts first. Where lone fibers may be taken at all (steal_min_victim 1),
  * the oldest is taken from an owner that is stuck: which has run nothing since the last theft, or since idle.c's last
@@ -50,6 +54,9 @@
 #define LANE_BATCH_MAX 64
 #endif
 #define STEAL_SPINS 256
+#define DEQUE_MAX (UINT64_C(1) << 32)
+#define JOBS_WORTH 4   /* so many in a deque, and more than one of them is taken */
+#define JOBS_MAX STEAL_MAX
 _Static_assert(RING_MAX <= COIR__RING_ONE, "the gap of a ring fits its bits");
 
 static struct coir__ring *ring_new(struct coir_runtime *rt, uint64_t slots, struct coir__ring *older) {
@@ -84,9 +91,10 @@ void coir__runq_fini(struct coir__worker *w) {
 
 /* Doubles the storage, which is full; `from` is the oldest. Returns the new one, or NULL when it is as large as it
  * gets or memory is short. */
-static struct coir__ring *ring_grow(struct coir__worker *w, _Atomic(struct coir__ring *) *where, uint64_t from) {
+static struct coir__ring *ring_grow(struct coir__worker *w, _Atomic(struct coir__ring *) *where, uint64_t from,
+                                    uint64_t max) {
   struct coir__ring *r = atm_load_rlx(where);
-  if (r->mask + 1 >= RING_MAX) return NULL;
+  if (r->mask + 1 >= max) return NULL;
   struct coir__ring *bigger = ring_new(w->rt, (r->mask + 1) * 2, r);
   if (!bigger) return NULL;
   for (uint64_t i = 0; i <= r->mask; i++) coir__ring_set(bigger, from + i, coir__ring_get(r, from + i));
@@ -100,7 +108,7 @@ void coir__runq_push_full(struct coir__worker *w, struct coir_fiber *f) {
   struct coir__runq *q = &w->q;
   uint64_t tail = atm_load_rlx(&q->tail);
   uint64_t head = atm_load_acq(&q->head);
-  struct coir__ring *r = ring_grow(w, &q->ring, head >> COIR__RING_SHIFT);
+  struct coir__ring *r = ring_grow(w, &q->ring, head >> COIR__RING_SHIFT, RING_MAX);
   if (!r) {
     coir__lane_put(w->rt, f);
     return;
@@ -121,7 +129,7 @@ void coir__runq_push_lifo(struct coir__worker *w, struct coir_fiber *f) {
   uint64_t top = atm_load_acq(&q->top);
   struct coir__ring *r = atm_load_rlx(&q->deque);
   if (COIR_UNLIKELY(bottom - top > r->mask)) {
-    r = ring_grow(w, &q->deque, top);
+    r = ring_grow(w, &q->deque, top, DEQUE_MAX);
     if (!r) {
       coir__lane_put(w->rt, f);
       return;
@@ -133,31 +141,41 @@ void coir__runq_push_lifo(struct coir__worker *w, struct coir_fiber *f) {
   w->extra = 1;
 }
 
-/* Owner's end of the deque. The fence between the store of bottom and the load of top is light; thieves pay. */
-static struct coir_fiber *deque_pop(struct coir__runq *q) {
-  uint64_t b = atm_load_rlx(&q->bottom);
-  if (b == atm_load_rlx(&q->top)) return NULL;
-  b--;
-  struct coir__ring *r = atm_load_rlx(&q->deque);
-  atm_store_rlx(&q->bottom, b);
-  coir__fence_light(); /* pairs with the heavy fence in deque_steal */
-  uint64_t t = atm_load_rlx(&q->top);
-  if ((int64_t)(b - t) > 0) return coir__ring_get(r, b);
-  struct coir_fiber *f = NULL;
-  if (b == t && atm_cas_sc(&q->top, &t, t + 1)) f = coir__ring_get(r, b); /* the last one: whoever moves top has it */
-  atm_store_rlx(&q->bottom, b + 1);
-  return f;
+bool coir__runq_deque_grow(struct coir__worker *w) {
+  return ring_grow(w, &w->q.deque, atm_load_acq(&w->q.top), DEQUE_MAX) != NULL;
+}
+
+/* What was taken out of a deque, as a fiber; NULL: memory is short. */
+static struct coir_fiber *whole(struct coir__worker *w, struct coir_fiber *entry) {
+  struct coir__lean *lean = (struct coir__lean *)((uintptr_t)entry & ~(uintptr_t)COIR__LEAN_MASK);
+  return (uintptr_t)entry & COIR__LEAN_MASK ? lean->bind(w, lean) : entry;
+}
+
+static bool is_job(const struct coir_fiber *entry) { return ((uintptr_t)entry & COIR__LEAN_MASK) == COIR__LEAN_JOB; }
+
+/* The oldest, by the owner or by a thief; `b` is a bottom that was read after a fence. NULL: somebody was quicker. */
+static struct coir_fiber *deque_take_oldest(struct coir__runq *q, uint64_t t, uint64_t b) {
+  if ((int64_t)(b - t) <= 0) return NULL;
+  struct coir_fiber *f = coir__ring_get(atm_load_acq(&q->deque), t);
+  return atm_cas_sc(&q->top, &t, t + 1) ? f : NULL;
+}
+
+/* Owner's end of the deque; while thieves are inside it takes at their end, as they do. */
+static struct coir_fiber *deque_pop(struct coir__worker *w) {
+  struct coir__runq *q = &w->q;
+  for (;;) {
+    uint64_t b = atm_load_rlx(&q->bottom), t = atm_load_acq(&q->top);
+    if (b == t) return NULL;
+    struct coir_fiber *f = coir__ring_get(atm_load_rlx(&q->deque), b - 1);
+    if (!coir__deque_take_newest(q, b - 1)) f = atm_load_rlx(&q->thieves) ? deque_take_oldest(q, t, b) : NULL;
+    if (f) return whole(w, f);
+  }
 }
 
 static struct coir_fiber *deque_steal(struct coir__runq *q) {
   uint64_t t = atm_load_acq(&q->top);
-  if ((int64_t)(atm_load_acq(&q->bottom) - t) <= 0) return NULL; /* the fence is dear: look first */
-  coir__fence_heavy();                                           /* pairs with the light fence in deque_pop */
-  uint64_t b = atm_load_acq(&q->bottom);
-  if ((int64_t)(b - t) <= 0) return NULL;
-  struct coir__ring *r = atm_load_acq(&q->deque);
-  struct coir_fiber *f = coir__ring_get(r, t);
-  return atm_cas_sc(&q->top, &t, t + 1) ? f : NULL;
+  coir__fence_heavy(); /* pairs with the light fence in coir__deque_take_newest */
+  return deque_take_oldest(q, t, atm_load_acq(&q->bottom));
 }
 
 struct coir_fiber *coir__runq_pop_shared(struct coir__worker *w) {
@@ -186,7 +204,7 @@ struct coir_fiber *coir__runq_pop_extra(struct coir__worker *w) {
   bool next_first = atm_load_rlx(&q->next) && q->next_runs < COIR__NEXT_RUNS_MAX;
   if (turn % 2 == 0) f = coir__list_pop(&w->bound);
   if (!f && (next_first || turn % 16 == 1)) f = coir__runq_pop_fifo(w);
-  if (!f && (f = deque_pop(q))) q->next_runs = 0;
+  if (!f && (f = deque_pop(w))) q->next_runs = 0;
   if (!f) f = coir__runq_pop_fifo(w);
   if (!f) f = coir__list_pop(&w->bound);
   w->extra = w->bound.head || atm_load_rlx(&q->bottom) != atm_load_rlx(&q->top) || !coir__fence_asymmetric;
@@ -198,8 +216,8 @@ struct coir_fiber *coir__runq_pop_aged(struct coir__worker *w, bool deepest) {
   if (deepest) {
     uint64_t t = atm_load_acq(&q->top);
     if ((int64_t)(atm_load_rlx(&q->bottom) - t) <= 0) return NULL; /* ours: it does not move meanwhile */
-    struct coir_fiber *f = coir__ring_get(atm_load_rlx(&q->deque), t);
-    return atm_cas_sc(&q->top, &t, t + 1) ? f : NULL;
+    struct coir_fiber *f = deque_take_oldest(q, t, atm_load_rlx(&q->bottom));
+    return f ? whole(w, f) : NULL;
   }
   q->next_runs = COIR__NEXT_RUNS_MAX; /* so the next slot has had its turn */
   return coir__runq_pop_fifo(w);
@@ -216,6 +234,12 @@ uint64_t coir__runq_length(const struct coir__worker *w) {
   int64_t ring = ring_length(atm_load_rlx(&q->head), atm_load_rlx(&q->tail));
   int64_t deque = (int64_t)(atm_load_rlx(&q->bottom) - atm_load_rlx(&q->top));
   return (uint64_t)(ring > 0 ? ring : 0) + (uint64_t)(deque > 0 ? deque : 0);
+}
+
+bool coir__runq_has_lean(const struct coir__worker *w) {
+  const struct coir__runq *q = &w->q;
+  uint64_t b = atm_load_rlx(&q->bottom);
+  return b != atm_load_rlx(&q->top) && (uintptr_t)coir__ring_get(atm_load_rlx(&q->deque), b - 1) & COIR__LEAN_MASK;
 }
 
 bool coir__runq_has_next(const struct coir__worker *w) { return atm_load_rlx(&w->q.next) != NULL; }
@@ -279,15 +303,48 @@ static struct coir_fiber *take_half(struct coir__worker *thief, struct coir__run
   }
 }
 
+/* The older half of the jobs that a deque begins with, while inside: so nobody takes at the bottom. Appends all but the
+ * first to the thief's deque, which is empty or nearly so. */
+static struct coir_fiber *take_jobs(struct coir__worker *thief, struct coir__runq *q) {
+  struct coir__runq *mine = &thief->q;
+  uint64_t t = atm_load_acq(&q->top), left = atm_load_acq(&q->bottom) - t, n = 0;
+  uint64_t length = atm_load_rlx(&mine->bottom) - atm_load_acq(&mine->top);
+  struct coir_fiber *batch[JOBS_MAX];
+  if ((int64_t)left <= 0) return NULL;
+  uint64_t most = left < JOBS_MAX ? left : JOBS_MAX, room = atm_load_rlx(&mine->deque)->mask + 1 - length;
+  if (room < most / 2 && coir__runq_deque_grow(thief)) room = atm_load_rlx(&mine->deque)->mask + 1 - length;
+  if (most > room) most = room; /* with the one to run, which may have to be put back */
+  struct coir__ring *r = atm_load_acq(&q->deque); /* after bottom: at least as new */
+  while (n < (left + 1) / 2 && n < most && is_job(batch[n] = coir__ring_get(r, t + n))) n++;
+  if (n == 0 || !atm_cas_sc(&q->top, &t, t + n)) return NULL;
+  for (uint64_t i = n - 1; i > 0; i--) (void)coir__runq_push_lean(thief, batch[i]); /* the oldest is to run first */
+  atm_bump(&thief->counts.steals, n);
+  return batch[0];
+}
+
+/* One fiber or fork, or many jobs: those are small, and each theft costs a heavy fence. */
+static struct coir_fiber *steal_lifo(struct coir__worker *thief, struct coir__runq *q) {
+  uint64_t t = atm_load_acq(&q->top), left = atm_load_acq(&q->bottom) - t;
+  struct coir_fiber *f;
+  if ((int64_t)left <= 0) return NULL; /* the fence is dear: look first */
+  if (left >= JOBS_WORTH && is_job(coir__ring_get(atm_load_acq(&q->deque), t))) {
+    atm_add_sc(&q->thieves, 1);
+    thief_fence(thief->rt); /* pairs with the light fence in coir__deque_take_newest */
+    f = take_jobs(thief, q);
+    thief_leave(q);
+  } else if ((f = deque_steal(q)) != NULL) {
+    atm_bump(&thief->counts.steals, 1);
+  }
+  if (!f) atm_bump(&thief->counts.steals_lost, 1);
+  return f ? whole(thief, f) : NULL;
+}
+
 struct coir_fiber *coir__runq_steal(struct coir__worker *thief, struct coir__worker *victim, bool lone) {
   struct coir__runq *q = &victim->q;
   bool oldest = atm_load_rlx(&thief->rt->tuned.steal_min_victim) < 2;
   if (!oldest) lone = false; /* it may have become so since the caller looked */
-  struct coir_fiber *f = deque_steal(q);
-  if (f) {
-    atm_bump(&thief->counts.steals, 1);
-    return f;
-  }
+  struct coir_fiber *f = steal_lifo(thief, q);
+  if (f) return f;
   if (ring_length(atm_load_rlx(&q->head), atm_load_rlx(&q->tail)) < 2 && !lone) return NULL;
   if (!thief_enter(thief->rt, q)) return NULL;
   f = take_half(thief, q, lone, oldest);

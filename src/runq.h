@@ -78,6 +78,63 @@ static inline void coir__ring_fetch_ahead(struct coir__ring *r, uint64_t head) {
   __builtin_prefetch((void *)((uintptr_t)soon + COIR__LINE), 1); /* as a number: it may be NULL */
 }
 
+/* ---- The deque, for work without a fiber ----------------------------------------------------------------------- */
+
+bool coir__runq_deque_grow(struct coir__worker *w); /* to double its size. False: memory is short */
+
+/* Newest of the deque. `entry`: a struct coir__lean with its tag. False: there is no room, and no memory for more. Who
+ * wants others to know calls coir__idle_notify. */
+static inline bool coir__runq_push_lean(struct coir__worker *w, struct coir_fiber *entry) {
+  struct coir__runq *q = &w->q;
+  uint64_t bottom = atm_load_rlx(&q->bottom);
+  /* Acquire: as in coir__runq_try_push. */
+  uint64_t length = bottom - atm_load_acq(&q->top);
+  if (COIR_UNLIKELY(length > atm_load_rlx(&q->deque)->mask) && !coir__runq_deque_grow(w)) return false;
+  coir__ring_set(atm_load_rlx(&q->deque), bottom, entry);
+  /* Release: the record before the index. Pairs with the acquire of bottom in thieves. */
+  atm_store_rel(&q->bottom, bottom + 1);
+  w->extra = 1;
+  return true;
+}
+
+/* Owner: takes the newest, whose index is `at`, bottom less one; it is there, or thieves have taken it. False: they
+ * have, or are inside, and then nobody takes at this end. Le, Pop, Cohen, Zappa Nardelli, "Correct and Efficient
+ * Work-Stealing for Weak Memory Models", PPoPP 2013, with `thieves` for those that take many. They need not wait for an
+ * owner that is inside, as at the ring: it has lowered bottom before it looked, and they read that after they came. */
+static inline bool coir__deque_take_newest(struct coir__runq *q, uint64_t at) {
+  atm_store_rlx(&q->bottom, at);
+  coir__fence_light(); /* pairs with the heavy fences in deque_steal and steal_lifo */
+  bool is_ours = false, is_last = false;
+  if (COIR_LIKELY(atm_load_acq(&q->thieves) == 0)) {
+    uint64_t top = atm_load_rlx(&q->top);
+    is_last = at == top;
+    is_ours = (int64_t)(at - top) > 0 || (is_last && atm_cas_sc(&q->top, &top, top + 1)); /* who moves top has it */
+  }
+  if (COIR_UNLIKELY(!is_ours || is_last)) atm_store_rlx(&q->bottom, at + 1);
+  return is_ours;
+}
+
+/* Owner: takes the newest if that is what it is, and not waiting for thieves. */
+static inline bool coir__runq_take_lean(struct coir__worker *w, const struct coir_fiber *entry) {
+  struct coir__runq *q = &w->q;
+  uint64_t at = atm_load_rlx(&q->bottom) - 1;
+  return coir__ring_get(atm_load_rlx(&q->deque), at) == entry && coir__deque_take_newest(q, at);
+}
+
+/* Owner: the newest if that is a job, and nothing else wants a turn; else NULL. */
+static inline struct coir__lean *coir__runq_pop_job(struct coir__worker *w) {
+  struct coir__runq *q = &w->q;
+  uint64_t at = atm_load_rlx(&q->bottom) - 1;
+  if (at + 1 == atm_load_rlx(&q->top) || !w->tick || atm_load_rlx(&w->attention) || w->bound.head) return NULL;
+  if (atm_load_rlx(&q->next) || atm_load_rlx(&q->head) != atm_load_rlx(&q->tail)) return NULL;
+  struct coir__ring *r = atm_load_rlx(&q->deque);
+  uintptr_t entry = (uintptr_t)coir__ring_get(r, at);
+  __builtin_prefetch(coir__ring_get(r, at - COIR__AHEAD)); /* as in coir__ring_fetch_ahead; the tag does not matter */
+  if ((entry & COIR__LEAN_MASK) != COIR__LEAN_JOB || !coir__deque_take_newest(q, at)) return NULL;
+  w->tick--;
+  return (struct coir__lean *)(entry & ~(uintptr_t)COIR__LEAN_MASK);
+}
+
 /* ---- The plain pop, in three steps, for the fast path of coir_yield -------------------------------------------- */
 
 /* Enters, and returns the oldest of the ring, which stays there. NULL: there is none, or something needs a closer

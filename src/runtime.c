@@ -270,7 +270,7 @@ static void set_phase(struct coir_runtime *rt, enum coir__phase phase) {
 static void *worker_thread(void *worker) {
   struct coir__worker *w = worker;
   coir__runtime_wait_for_go(w->rt);
-  coir__carry(w);
+  coir__carry(w, true);
   return NULL;
 }
 
@@ -363,7 +363,7 @@ static bool has_latecomers(struct coir_runtime *rt) {
 /* Runs until no fiber is left, with the calling thread as worker 0, all threads having begun. Returns true to be called
  * again; false: it is off, or there was a deadlock. */
 static bool run_on(struct coir_runtime *rt) {
-  coir__carry(rt->workers[0]);
+  coir__carry(rt->workers[0], false);
   join_threads(rt, 1, rt->worker_count, rt->poller_count);
   if (atm_load_acq(&rt->deadlocked)) return false;
   pthread_mutex_lock(&rt->control);

@@ -496,16 +496,12 @@ static void scope_fiber_gone(void *scope) {
   scope_left(w, s);
 }
 
-int coir_scope_spawn(struct coir_scope *scope, coir_fn fn, void *arg, const struct coir_attr *attr,
-                     struct coir_fiber **out) {
-  COIR_INSIDE;
-  if (out) *out = NULL;
-  if (!scope) scope = coir_scope_current();
-  if (!scope) return -EINVAL;
+int coir__scope_spawn(struct coir_runtime *rt, struct coir__worker *w, struct coir_scope *scope, coir_fn fn, void *arg,
+                      const struct coir_attr *attr, struct coir_fiber **out) {
   if (scope_reason(scope)) return -ECANCELED;
-  struct coir__worker *w = coir__self(), *carried = coir__carried();
+  struct coir__worker *carried = coir__carried();
   struct coir_fiber *f;
-  int rc = coir__fiber_prepare(coir__caller_runtime(w), w, fn, arg, attr, &f, !out);
+  int rc = coir__fiber_prepare(rt, w, fn, arg, attr, &f, !out);
   if (rc) return rc;
   coir__fiber_kin(f);
   f->on_end = scope_fiber_ends;
@@ -522,6 +518,15 @@ int coir_scope_spawn(struct coir_scope *scope, coir_fn fn, void *arg, const stru
   if (out) *out = f;
   coir__fiber_publish(w, f, attr);
   return 0;
+}
+
+int coir_scope_spawn(struct coir_scope *scope, coir_fn fn, void *arg, const struct coir_attr *attr,
+                     struct coir_fiber **out) {
+  COIR_INSIDE_ON(w);
+  w = coir__self_of(w);
+  if (out) *out = NULL;
+  if (!scope) scope = coir_scope_current();
+  return scope ? coir__scope_spawn(coir__caller_runtime(w), w, scope, fn, arg, attr, out) : -EINVAL;
 }
 
 /* Its opener is no more; it has been taken off the opener's list. */

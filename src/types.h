@@ -106,6 +106,8 @@ enum coir__reason {
   COIR__REASON_RESUME, /* a generator's next value */
   COIR__REASON_YIELD,  /* a generator: to be resumed */
   COIR__REASON_AWAY,   /* for nothing: its worker was taken away, and it runs on a thread of its own */
+  COIR__REASON_COUNTER,
+  COIR__REASON_FORK,   /* the other side, which another worker has taken */
   COIR__REASON_STOP,   /* coir_runtime_stop: the end of all fibers */
   COIR__REASON_MAX,
 };
@@ -208,6 +210,7 @@ struct coir__stack {
   uint8_t size_class;          /* (c) */
   uint8_t is_guarded;          /* (c) has a guard page; else only a canary */
   uint8_t is_used;             /* (o) has been run on since it was last trimmed */
+  struct coir__nest *nest;     /* (f) forks and job boundaries of the fiber on it, innermost first (job.h); or NULL */
   void *tsan;                  /* (f) ThreadSanitizer's context of the fiber on it */
   unsigned valgrind_id;        /* (c) */
   struct coir__stack *chain;   /* (l) of the depot: next magazine, in the first stack of one */
@@ -318,6 +321,7 @@ struct coir__thread {
   struct coir__local *locals;  /* values of a plain thread */
   struct coir_scope *scope;    /* innermost scope that the plain thread is in, or NULL */
   uint32_t rng;                /* xorshift state for selects of the plain thread */
+  struct coir__nest *nest;     /* the same for the plain thread */
   void *tsan;                  /* ThreadSanitizer's context of the thread itself */
   const void *asan_low;        /* bounds of the thread's own stack, for AddressSanitizer */
   size_t asan_bytes;
@@ -343,6 +347,7 @@ struct coir__thread {
   _Atomic(int64_t) since;   /* (a) since when, for dumps */
   _Atomic(int) tid;         /* (a) what the system calls it, for dumps */
   bool is_own;              /* (c) by its thread, at its beginning: Coir has started that */
+  bool tells;               /* of one that is in coir__carry: the program is told which worker it carries */
   struct coir__thread *next; /* (c) of all records */
   struct coir__thread *next_free;
 };
@@ -351,6 +356,16 @@ enum coir__asked { COIR__ASKED_NOT = 0, COIR__ASKED_WHERE, COIR__ASKED_STANDS };
 #define COIR__ASLEEP_STOP 1 /* in coir_runtime_stop, for the end of all fibers */
 
 /* ---- Queues ---------------------------------------------------------------------------------------------------- */
+
+/* Work that has no fiber before somebody comes to run it: jobs, and the sides of forks. It queues in the deque as a
+ * tagged pointer. `bind` is called by the worker that has taken it, and returns the fiber that is to run it; NULL when
+ * memory is short: then it has been put back. */
+#define COIR__LEAN_JOB 1u  /* the tag of a job */
+#define COIR__LEAN_FORK 2u /* the tag of a fork */
+#define COIR__LEAN_MASK 3u
+struct coir__lean {
+  struct coir_fiber *(*bind)(struct coir__worker *w, struct coir__lean *lean); /* (c) */
+};
 
 /* Storage of a ring or deque: a power of two of slots. Grown by its owner; old ones stay until the runtime does not
  * run, so that a thief may still read them. */
@@ -405,7 +420,7 @@ struct coir__counts {
   _Atomic(uint64_t) spawned, ended;
   _Atomic(uint64_t) suspended, resumed; /* generators: see coir__live */
   _Atomic(uint64_t) switches, parks, wakes, steals_attempted, steal_hits, steals, rebalances_attempted, rebalance_hits,
-      rebalanced, sleeps, polls, io_events, timers_fired, handoffs;
+      rebalanced, steals_lost, sleeps, polls, io_events, timers_fired, handoffs;
 };
 
 /* Free stacks of one size. */
@@ -479,6 +494,8 @@ struct coir__worker {
   bool slept;                                /* (o) since it last ran a fiber */
   bool was_brief;                            /* (o) it has slept briefly since it last ran a fiber */
   uint8_t credit;                            /* (o) what speaks for spinning before its next sleep */
+  bool was_fed;                              /* (o) its last sleep was ended by what came from outside */
+  int64_t announced_at;                      /* (o) when it last announced work that was alone: see idle.c */
   bool was_long;                             /* (o) and longer, without being the watcher */
   bool summoned;                             /* (o) an announcer woke it to search */
   bool retired;                              /* (o) it was the watcher, and all is quiet since */
@@ -622,6 +639,7 @@ struct coir_runtime {
   _Atomic(uint32_t) watched;                  /* (a) coir_runtime_stop wants to know when no fiber is left */
   struct coir__post *posts;                   /* (c) poller_count of them */
   struct coir_runtime *next;                  /* (l) runtimes_lock: all of them, for fork */
+  struct coir_job_system *jobs;               /* (c) that it is part of; or NULL */
 };
 
 _Static_assert(offsetof(struct coir_fiber, entry) == COIR__LINE, "a switch touches one line of a fiber");

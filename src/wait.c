@@ -62,6 +62,8 @@ static const char *const reason_names[COIR__REASON_MAX] = {
     [COIR__REASON_RESUME] = "generator",
     [COIR__REASON_YIELD] = "resume",
     [COIR__REASON_AWAY] = "",
+    [COIR__REASON_COUNTER] = "counter",
+    [COIR__REASON_FORK] = "fork",
     [COIR__REASON_STOP] = "stop",
 };
 

@@ -135,20 +135,24 @@ static void adopt_thread(struct coir__worker *w, struct coir__thread *t) {
 #if defined(COIR_TRACE)
   coir__trace_begin(w);
 #endif
+  coir__carry_tell(w, t);
   coir__carry_begin(w, t);
 }
 
 bool coir__worker_loop(struct coir__worker *w, struct coir__thread *t) {
   struct coir_runtime *rt = w->rt;
+  const struct coir__worker *told = w;
   adopt_thread(w, t);
   coir__worker_looked(w, coir__os_now());
   for (;;) {
+    if (COIR_UNLIKELY(w != told)) coir__carry_tell(told = w, t); /* a fiber was paused, and has brought another one */
     /* Exchange: what was done before attention was set is seen below, and the phase first of all: with attention gone,
      * nothing else would keep a round of fibers from running. Pairs with coir__idle_wake. */
     if (atm_load_rlx(&w->attention)) atm_xchg_sc(&w->attention, 0);
     if (atm_load_acq(&rt->phase) == COIR__PHASE_HALT) break;
     struct coir_fiber *f = look_around(w);
-    if (!f && coir__idle_search_begin(w)) f = coir__idle_steal(w);
+    /* With something in its own deque there is no memory for fibers, and none for what others have. */
+    if (!f && !coir__runq_length(w) && coir__idle_search_begin(w)) f = coir__idle_steal(w);
     if (!f) {
       coir__idle_sleep(w);
       continue;

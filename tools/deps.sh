@@ -40,6 +40,8 @@ need_test() {
   need python3 'tests of the HTTP server and of the documentation' has_command python3
   need binutils 'a test disassembles the library' has_command objdump
   need libhttp-parser-dev 'the HTTP server parses with it' has_header http_parser.h
+  want libpng-dev 'two examples write pictures' has_header png.h
+  want libssl-dev 'an example hashes with it' has_header openssl/evp.h
   want nim 'two examples are written in Nim' has_command nim
   want spin 'models of two protocols are verified with it' has_command spin
   want libjemalloc2 'tests of preemption run with another malloc, too' has_library libjemalloc.so.2
@@ -58,10 +60,12 @@ need_demo() { need_http; }
 need_bench() {
   need_http
   need golang-go 'goroutines, a peer in the tables' has_command go
-  need g++ 'builds the peer Boost.Fiber' has_command "${CXX:-c++}"
+  need g++ 'builds the peers Boost.Fiber and oneTBB' has_command "${CXX:-c++}"
   need libboost-fiber-dev 'Boost.Fiber, a peer in the tables' has_cxx_header boost/fiber/all.hpp
-  need cargo 'builds the peer Tokio' has_command cargo
+  need cargo 'builds the peers Tokio and Rayon' has_command cargo
   need librust-tokio-dev 'Tokio, a peer in the tables' has_crate tokio
+  need librust-rayon-dev 'Rayon, a peer in the tables' has_crate rayon
+  need libtbb-dev 'oneTBB, a peer in the tables' has_cxx_header tbb/version.h
   need nginx-light 'nginx, a peer of the HTTP server' has_command nginx
 }
 

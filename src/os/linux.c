@@ -56,7 +56,6 @@
 
 #define LOCK_SPINS_MAX 100
 #define THREAD_STACK_BYTES ((size_t)512 << 10) /* beside thread-locals and signal frames; fibers do not run on it */
-#define CPUS_MAX (1 << 20)                     /* where the search for the size of the affinity mask stops */
 #define COMPLAIN_TRIES_MAX 50
 #define PROMPT_SLICE 100000 /* ns: the least that there is */
 
@@ -231,30 +230,44 @@ void coir__fence_heavy(void) {
 
 /* ---- CPUs ------------------------------------------------------------------------------------------------------ */
 
-/* CPUs of the affinity mask, 0 when it cannot be read. A kernel built for more CPUs than the mask has says EINVAL. */
-static int affinity_cpus(void) {
-  for (int size = 1024; size <= CPUS_MAX; size *= 2) {
-    cpu_set_t *set = CPU_ALLOC(size);
-    if (!set) return 0;
-    size_t bytes = CPU_ALLOC_SIZE(size);
-    int rc = sched_getaffinity(0, bytes, set), error = rc == 0 ? 0 : errno_get();
-    int count = rc == 0 ? CPU_COUNT_S(bytes, set) : 0;
-    CPU_FREE(set);
-    if (error != EINVAL) return count;
+/* Coir may have put the threads that it starts on CPUs of their own: there the main thread's mask counts. */
+int coir__os_cpus_get(struct coir__cpus *out) {
+  const struct coir__thread *t = coir__thread_peek();
+  pid_t of = t && t->is_own ? getpid() : 0;
+  int saved = errno_get();
+  memset(out, 0, sizeof *out);
+  int rc = sched_getaffinity(of, sizeof *out, (cpu_set_t *)out->bits) == 0 ? 0 : -errno_get();
+  errno_set(saved);
+  return rc;
+}
+
+int coir__os_cpus_set(const struct coir__cpus *cpus) {
+  int saved = errno_get();
+  int rc = sched_setaffinity(0, sizeof *cpus, (const cpu_set_t *)cpus->bits) == 0 ? 0 : -errno_get();
+  errno_set(saved);
+  return rc;
+}
+
+ssize_t coir__os_read_text(const char *path, char *out, size_t bytes) {
+  int saved = errno_get(), fd = open(path, O_RDONLY | O_CLOEXEC);
+  ssize_t length = 0, n = fd < 0 ? -1 : 0;
+  while (fd >= 0 && (size_t)length < bytes) {
+    n = read(fd, out + length, bytes - (size_t)length);
+    if (n <= 0) break;
+    length += n;
   }
-  return 0;
+  ssize_t rc = n < 0 ? -errno_get() : (size_t)length == bytes ? -EFBIG : length;
+  if (fd >= 0) close(fd);
+  if (rc >= 0) out[rc] = '\0';
+  errno_set(saved);
+  return rc;
 }
 
 /* Reads up to two numbers from the file `name` in the folder `dir`; returns how many. */
 static int read_numbers(const char *dir, const char *name, long long *a, long long *b) {
   char path[512], text[64];
   if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path) return 0;
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return 0;
-  ssize_t n = read(fd, text, sizeof text - 1);
-  close(fd);
-  if (n <= 0) return 0;
-  text[n] = '\0';
+  if (coir__os_read_text(path, text, sizeof text) < 0) return 0;
   char *end;
   *a = strtoll(text, &end, 10);
   if (end == text) return 0; /* "max" */
@@ -374,7 +387,9 @@ static int cgroup_cpus(void) {
 }
 
 int coir__os_cpu_count(void) {
-  int saved = errno_get(), cpus = affinity_cpus(), quota = cgroup_cpus();
+  struct coir__cpus all;
+  int saved = errno_get(), cpus = 0, quota = cgroup_cpus();
+  if (coir__os_cpus_get(&all) == 0) cpus = CPU_COUNT_S(sizeof all, (cpu_set_t *)all.bits);
   if (cpus < 1) cpus = (int)sysconf(_SC_NPROCESSORS_ONLN);
   if (quota < cpus) cpus = quota;
   errno_set(saved);
@@ -388,6 +403,8 @@ struct start {
   void *(*fn)(void *);
   void *arg;
   char name[16]; /* what the kernel keeps of a name */
+  bool moves;    /* who starts it may be bound to a CPU, which is not meant for this one */
+  struct coir__cpus cpus;
 };
 
 static _Atomic(int) threads_begun, threads_over; /* (a) of those that are started here */
@@ -395,6 +412,7 @@ static _Atomic(int) threads_begun, threads_over; /* (a) of those that are starte
 static void *thread_main(void *arg) {
   struct start start = *(struct start *)arg;
   free(arg);
+  if (start.moves) coir__os_cpus_set(&start.cpus);
   atm_add_sc(&threads_begun, 1);
   struct coir__thread *t = coir__thread_get();
   if (t) t->is_own = true; /* without memory for a record it will not wait in Coir */
@@ -496,6 +514,8 @@ int coir__os_thread_start(pthread_t *out, const char *name, void *(*fn)(void *),
   }
   *start = (struct start){.fn = fn, .arg = arg};
   snprintf(start->name, sizeof start->name, "%s", name);
+  const struct coir__thread *self = coir__thread_peek();
+  start->moves = self && self->is_own && coir__os_cpus_get(&start->cpus) == 0;
 
   pthread_attr_t attr;
   int error = pthread_attr_init(&attr);

@@ -139,6 +139,10 @@ LEAF int coir__sys_connect(int fd, const struct sockaddr *addr, socklen_t addr_b
   RETURN_CALL(int, connect(fd, addr, addr_bytes));
 }
 
+LEAF int coir__sys_create(const char *path) {
+  RETURN_CALL(int, open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+}
+
 LEAF int coir__sys_close(int fd) {
   int saved = errno, rc = close(fd);
   if (rc < 0) rc = errno == EINTR ? 0 : -errno;

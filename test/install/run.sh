@@ -75,6 +75,6 @@ exports() {
   nm -D --defined-only "$library" | awk '$2 != "A" && $3 !~ /^_(init|fini)$/ { print $3 }' | sort -u > "$work/exported"
   diff -u "$work/declared" "$work/exported" || fail "$library: declared (-) and exported (+) differ"
 }
-exports "$lib/libcoir.so" COIR_API 'coir_[a-z0-9_]*' "$prefix"/include/coir*.h
+exports "$lib/libcoir.so" COIR_API '\(coir_[a-z0-9_]*\|JobSystem_[A-Za-z]*\)' "$prefix"/include/coir*.h
 exports "$lib/libcsp.so" CSP_API '[a-z][a-z0-9_]*' "$prefix"/include/libcsp/*.h
 say "all good"

@@ -67,11 +67,30 @@ found model_preempt AWAY -DTHREADS=3 -DTAKES=2
 found model_preempt VALVE -DMUTEX
 found model_preempt INSIDE -DMUTEX -DCALLS
 
+holds deque
+holds deque -DREAL
+holds deque -DWEAK
+holds deque -DTHIEVES=2 -DTOTAL=3
+for mutation in LAST RESTORE SLOT ROOM RING COPY LATE; do found deque $mutation; done
+for mutation in HEAVY LIGHT INSIDE ENTER; do found deque $mutation -DMANY; done
+found deque HEAVY -DONE
+found deque RELEASE -DWEAK
+
+holds counter
+holds counter -DREFS -DDECS=3
+for mutation in CLEAR UNLOCK WAKE LOOK MARK STORE BIT LINK CLAIM; do found counter $mutation; done
+found counter FREE -DREFS
+
+holds fork
+for mutation in STORE CAS SLEEP CLAIM LATE CLAUSE BACK FAIL BIND; do found fork $mutation; done
+
 if [ "${1:-}" = all ]; then
   megabytes=12000
   holds model_takeaway -DBLOCKS -DENDS -DNESTED -DHOLDS
   holds model_takeaway -DTHREADS=3
   holds model_preempt -DTHREADS=3
   holds model_preempt -DTHREADS=3 -DWORKERS=2
+  holds deque -DBUFFER=4 -DTOTAL=5
+  holds deque -DWEAK -DTHIEVES=2 -DTOTAL=3
 fi
 exit $failed
