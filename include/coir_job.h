@@ -67,8 +67,8 @@ COIR_API void coir_counter_add(struct coir_counter *counter, uint64_t n);
  * gone. Below zero is fatal. Does not wait. */
 COIR_API bool coir_counter_done(struct coir_counter *counter);
 
-/* Returns the value. Jobs that have ended may still be in it for a moment while others of the same counter run; zero
- * is exact. */
+/* Returns the value. Jobs that have ended may still be in it as long as another of the same counter runs on their
+ * worker; zero is exact. */
 COIR_API uint64_t coir_counter_value(const struct coir_counter *counter);
 
 /* Whether it is zero, so that a wait would return at once. */

@@ -57,10 +57,18 @@ void coir_counter_add(struct coir_counter *counter, uint64_t n) {
   if (COIR_UNLIKELY(n > COUNT_MAX - count_of(was))) coir__fatal("coir_counter_add: more than can be counted");
 }
 
+/* In the waiter's frame. */
+struct counter_waiter {
+  struct coir__clause clause; /* first: what the queue links */
+  uint64_t failures;          /* by who wakes it: the counter may be gone by then */
+};
+
 /* The value is zero, and somebody waits, or did. */
 static void __attribute__((noinline)) counter_wake(struct coir__worker *w, struct coir__counter *c) {
   coir__bias_lock(w, &c->q.lock);
   struct coir__clause *all = coir__waitlist_is_empty(&c->q.list) ? NULL : coir__waitlist_take_all(&c->q.list);
+  for (struct coir__clause *at = all; at; at = at->next)
+    ((struct counter_waiter *)at)->failures = atm_load_rlx(&c->failures);
   coir__bias_unlock(w, &c->q.lock);
   /* Acquire and release: complete means that we are done with it. Pairs with the acquires below. */
   uint64_t was = atm_and_ar(&c->word, ~COIR__COUNTER_WAITED);
@@ -116,21 +124,18 @@ static bool mark_waited(struct coir__counter *c) {
   return false;
 }
 
-static int counter_failed(const struct coir_counter *counter) {
-  uint64_t n = coir_counter_failures(counter);
-  return n > INT32_MAX ? INT32_MAX : (int)n;
-}
+static int as_result(uint64_t failures) { return failures > INT32_MAX ? INT32_MAX : (int)failures; }
 
 void coir__counter_wait_bound(struct coir_counter *counter) {
   COIR_INSIDE_TO_WAIT_ON(w, COIR_NEVER);
   struct coir__counter *c = (struct coir__counter *)counter;
   struct coir__wait wait;
-  struct coir__clause clause;
+  struct counter_waiter me;
   while (!coir_counter_is_complete(counter)) {
     coir__wait_begin_bound(&wait, COIR__REASON_COUNTER, (uint64_t)(uintptr_t)c);
     coir__bias_lock(w, &c->q.lock);
     bool is_linked = mark_waited(c);
-    if (is_linked) coir__wait_add(&wait, &clause, &c->q);
+    if (is_linked) coir__wait_add(&wait, &me.clause, &c->q);
     coir__bias_unlock(w, &c->q.lock);
     if (is_linked) coir__wait(&wait);
     else coir__wait_retract(&wait);
@@ -142,17 +147,17 @@ void coir__counter_wait_bound(struct coir_counter *counter) {
 int coir_counter_wait(struct coir_counter *counter, int64_t deadline) {
   COIR_INSIDE_TO_WAIT_ON(w, deadline);
   struct coir__counter *c = (struct coir__counter *)counter;
-  struct coir__clause clause;
+  struct counter_waiter me = {.failures = 0};
   if (COIR_UNLIKELY(!counter)) return -EINVAL;
   for (int i = 0; !w && deadline > 0 && i < YIELDS && !coir_counter_is_complete(counter); i++) coir__os_thread_yield();
   while (!coir_counter_is_complete(counter)) {
     coir__bias_lock(w, &c->q.lock);
     if (mark_waited(c)) {
-      int rc = coir__waitq_wait(w, &c->q, &clause, COIR__REASON_COUNTER, deadline);
-      return rc ? rc : counter_failed(counter);
+      int rc = coir__waitq_wait(w, &c->q, &me.clause, COIR__REASON_COUNTER, deadline);
+      return rc ? rc : as_result(me.failures);
     }
     coir__bias_unlock(w, &c->q.lock);
     coir__os_thread_yield(); /* somebody is about to complete it */
   }
-  return counter_failed(counter);
+  return as_result(coir_counter_failures(counter));
 }

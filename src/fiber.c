@@ -539,7 +539,7 @@ void coir_exit(int status, void *value) {
   struct coir__worker *w;
   (void)coir__go_in_to_wait_on(&w, COIR_NEVER); /* the end is not left */
   COIR_CHECK(coir__self_of(w), "coir_exit is called on a fiber");
-  COIR_CHECK(!w->current->stack->nest, "coir_exit is not called in a job, a fork or a parallel loop");
+  COIR_CHECK(!w->current->stack->nest, "coir_exit is not called in a job, a fork, a parallel loop or a raw fiber");
   w->current->status = status;
   coir_set_value(value);
   end(w);
@@ -863,6 +863,7 @@ static void drop(struct dropping *d, struct coir_fiber *f) {
   if (f->stack && f->wait) coir__wait_drop(f->wait);
   f->wait = NULL;
   struct coir__stack *s = f->stack;
+  while (s && s->raw) s = s->raw->drop(s->raw);
   if (s) {
 #if defined(COIR_TSAN)
     __tsan_destroy_fiber(s->tsan);

@@ -23,7 +23,7 @@
 
 #define DONE ((uintptr_t)1)
 #define THIEF_SPINS 1000 /* about as long as a thief is inside */
-#define POLLS_NS COIR_US(500) /* how long a loop keeps its worker from the poller */
+#define BREATH_NS COIR_US(100) /* how long a loop keeps its worker from other things */
 
 static struct coir_fiber *side_entry(struct coir__fork *r) {
   return (struct coir_fiber *)((uintptr_t)r | COIR__LEAN_FORK);
@@ -56,11 +56,15 @@ int coir__guarded(coir_task_fn fn, void *arg) {
     nest.shield = nest.fiber->waiter.shield;
     nest.holds = nest.fiber->waiter.holds;
   }
-  int failed = _setjmp(jump);
-  if (!failed) fn(arg);
-  else if (nest.fiber) nest_let_go(&nest);
+  int rc = -ECANCELED;
+  if (_setjmp(jump) == 0) {
+    fn(arg);
+    rc = 0;
+  } else if (nest.fiber) {
+    nest_let_go(&nest);
+  }
   *nest.here = nest.outer;
-  return failed ? -ECANCELED : 0;
+  return rc;
 }
 
 /* ---- The side that was taken ----------------------------------------------------------------------------------- */
@@ -217,20 +221,27 @@ int coir_fork2(coir_task_fn a, void *a_arg, coir_task_fn b, void *b_arg) {
 
 /* Whether the worker has anything to see to but the deque. */
 static bool is_due_elsewhere(const struct coir__worker *w, int64_t now) {
-  const struct coir_runtime *rt = w->rt;
-  if (atm_load_rlx(&w->attention) || coir__runq_has_next(w) || w->bound.head || atm_load_rlx(&w->inbox)) return true;
-  for (int i = 0; i < COIR__LANES; i++)
-    if (atm_load_rlx(&rt->lanes[i].count)) return true;
-  bool is_polling = coir__poller_is_used(w->poller);
+  if (atm_load_rlx(&w->attention)) return true;
+  if (now - w->looked_at < BREATH_NS) return false;
+  if (coir__runq_has_next(w) || w->bound.head || atm_load_rlx(&w->inbox)) return true;
+  for (int i = 0; i < COIR__LANE_PAUSED; i++)
+    if (atm_load_rlx(&w->rt->lanes[i].count)) return true;
   return atm_load_rlx(&w->q.head) != atm_load_rlx(&w->q.tail) || atm_load_rlx(&w->timers.next) <= now ||
-         (is_polling && now - w->polled_at > POLLS_NS);
+         coir__poller_is_used(w->poller);
 }
 
+/* By the worker's loop, which looks around. The fiber is back when those that are ready now have had their turn; not
+ * when all that lies in the deque has: that is the rest of what it does, and would come to be many fibers. */
 void coir__fork_breathe(int64_t now) {
   uint32_t was = coir__go_in();
   struct coir__worker *w = coir__self();
   bool yields = w && is_due_elsewhere(w, now);
   if (w && atm_load_rlx(&w->q.bottom) != atm_load_rlx(&w->q.top)) coir__idle_notify(w, true);
+  if (yields) {
+    w->fifo_turns = coir__runq_length(w) + 1; /* too many: with the deque */
+    w->empty_yields += w->tick; /* they are no dispatches */
+    w->tick = 0;
+  }
   coir__go_out(&was);
   if (yields) coir_yield();
 }

@@ -57,11 +57,16 @@ void coir__free(struct coir_runtime *rt, void *memory, size_t bytes);
 #define COIR__STACK_MAX ((size_t)1 << 30)
 int coir__depot_create(struct coir_runtime *rt);   /* sets rt->depot; probes the guard mode */
 void coir__depot_destroy(struct coir_runtime *rt); /* unmaps every region */
+/* One for so many workers; rt NULL: it is of no runtime, and stays for good. NULL: memory is short. */
+struct coir__depot *coir__depot_make(struct coir_runtime *rt, const struct coir_config *config, uint64_t workers);
 int coir__stack_class(size_t bytes);               /* 0..COIR__STACK_CLASSES-1; -EINVAL out of range */
 size_t coir__stack_class_bytes(int size_class);    /* usable bytes */
 struct coir__stack *coir__stack_take(struct coir__worker *w,
                                      int size_class);                 /* the hottest; NULL when memory is short */
 void coir__stack_give(struct coir__worker *w, struct coir__stack *s); /* never the one that it runs on */
+/* The same for who needs no worker: straight from the depot, and to it. Any thread. */
+struct coir__stack *coir__stack_take_from(struct coir__depot *d, int size_class);
+void coir__stack_give_to(struct coir__depot *d, struct coir__stack *s);
 void coir__stack_check(const struct coir__stack *s,
                        const void *sp);         /* canary, where there is no guard: fatal when broken */
 void coir__stack_flush(struct coir__worker *w); /* all of its cached stacks to the depot */

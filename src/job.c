@@ -50,11 +50,17 @@ struct coir__job_slab {
 
 static struct coir_fiber *job_bind(struct coir__worker *w, struct coir__lean *lean);
 
-/* system->lock is held. */
+/* system->lock is held, but not while the system is asked. */
 static bool job_slab_add(struct coir_job_system *system) {
   size_t bytes = system->slabs ? system->slabs->bytes * 2 : JOBS_SLAB_MIN;
   if (bytes > JOBS_SLAB_MAX) bytes = JOBS_SLAB_MAX;
+  coir__unlock(&system->lock);
   struct coir__job_slab *slab = coir__os_reserve(bytes, bytes, bytes >= JOBS_SLAB_HUGE);
+  coir__lock(&system->lock);
+  if (system->fresh != system->fresh_end) { /* somebody else was faster */
+    if (slab) coir__os_release(slab, bytes);
+    return true;
+  }
   if (!slab) return false;
   slab->next = system->slabs;
   slab->bytes = bytes;
@@ -86,24 +92,24 @@ static void magazine_push(struct coir__job_magazine **list, struct coir__job_mag
 }
 
 /* The magazine of `b` is empty, or with `wants_room` full: puts the other one in its place, or one of the depot. False:
- * memory is short. The shared books are used with the lock held. */
+ * memory is short. */
 static bool __attribute__((noinline)) magazine_change(struct coir_job_system *system, struct coir__job_books *b,
                                                      bool wants_room) {
-  bool is_shared = coir__job_books_are_shared(system, b);
   struct coir__job_magazine *other = b->other;
   b->other = b->loaded;
   b->loaded = other;
   if (other && (wants_room ? other->count < COIR__JOB_MAGAZINE : other->count > 0)) return true;
-  if (!is_shared) coir__lock(&system->lock);
+  coir__lock(&system->lock);
   struct coir__job_magazine *m = magazine_pop(wants_room ? &system->empty : &system->full);
   if (!m && !wants_room) m = magazine_pop(&system->empty);
-  if (m || (m = coir__alloc(NULL, sizeof *m)) != NULL) {
-    magazine_push(wants_room ? &system->full : &system->empty, other);
-    b->loaded = m;
-    if (!wants_room && m->count == 0) fill_fresh(system, m);
-  }
-  if (!is_shared) coir__unlock(&system->lock);
-  return m && (wants_room || m->count > 0);
+  coir__unlock(&system->lock);
+  if (!m && !(m = coir__alloc(NULL, sizeof *m))) return false;
+  b->loaded = m;
+  coir__lock(&system->lock);
+  magazine_push(wants_room ? &system->full : &system->empty, other);
+  if (!wants_room && m->count == 0) fill_fresh(system, m);
+  coir__unlock(&system->lock);
+  return wants_room || m->count > 0;
 }
 
 static inline struct coir__job *pop_free(struct coir_job_system *system, struct coir__job_books *b) {
@@ -133,9 +139,9 @@ static inline bool is_own(const struct coir_job_system *system, const struct coi
 
 static struct coir__job *job_take(struct coir_job_system *system, struct coir__worker *w) {
   if (COIR_LIKELY(is_own(system, w))) return pop_free(system, &system->books[w->index]);
-  coir__lock(&system->lock);
+  coir__lock(&system->shared_lock);
   struct coir__job *job = pop_free(system, coir__job_books_of(system, NULL));
-  coir__unlock(&system->lock);
+  coir__unlock(&system->shared_lock);
   return job;
 }
 
@@ -144,9 +150,9 @@ static void job_give(struct coir_job_system *system, struct coir__worker *w, str
     push_free(system, &system->books[w->index], job);
     return;
   }
-  coir__lock(&system->lock);
+  coir__lock(&system->shared_lock);
   push_free(system, coir__job_books_of(system, NULL), job);
-  coir__unlock(&system->lock);
+  coir__unlock(&system->shared_lock);
 }
 
 void coir__job_records_fini(struct coir_job_system *system) {
@@ -215,7 +221,11 @@ static void job_ended(struct coir_job *c, bool has_failed) {
   struct coir__job *next = may_be_reused(w->current) ? (struct coir__job *)coir__runq_pop_job(w) : NULL;
   if (!next || next->counter != counter) job_settle(c, w);
   /* Whom that has woken goes first. There is room: it has just been taken out. */
-  if (next && coir__runq_has_next(w) && coir__runq_push_lean(w, job_entry(next))) next = NULL;
+  bool is_woken = coir__runq_has_next(w) || w->bound.head || atm_load_rlx(&w->attention);
+  if (next && is_woken && coir__runq_push_lean(w, job_entry(next))) {
+    next = NULL;
+    coir__idle_notify(w, true);
+  }
   c->record = next;
   if (!next) return;
   atm_bump(&b->pops, 1);
@@ -612,7 +622,8 @@ int coir_job_wait(struct coir_job *job, struct coir_counter *counter) {
 
 int coir_job_wait_yielding(struct coir_job *job, struct coir_counter *counter) {
   if (!counter) return -EINVAL;
-  while (!coir_counter_is_complete(counter)) coir_job_yield(job);
+  if (job && job->system->config.enable_yielding == COIR_OFF) return coir_job_wait(job, counter);
+  while (!coir_counter_is_complete(counter)) job ? coir_job_yield(job) : coir_job_yield_now();
   return coir_counter_wait(counter, 0);
 }
 

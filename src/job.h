@@ -77,6 +77,7 @@ struct coir_job_system {
   _Atomic(uint32_t) entering;      /* (a) threads outside that have seen is_shut 0 and are about to queue something */
   void *books_memory;              /* (c) the allocation that they lie in */
   struct coir__lock lock;
+  struct coir__lock shared_lock;   /* of the shared books; before `lock` */
   struct coir__job_magazine *full, *empty; /* (l) the depot */
   struct coir__job_slab *slabs;    /* (l) where they come from */
   struct coir__job *fresh, *fresh_end; /* (l) never used yet, of the newest slab */

@@ -17,7 +17,7 @@
 
 #define PIECE_NS COIR_US(10)
 #define STEP_GROWTH 4 /* of the number of blocks at a time, at most */
-#define STEP_SHARE 8  /* and they are no more than this part of the rest */
+#define STEP_SHARE 8  /* and they are no more than this part of the rest, less with many workers */
 #define MONOID_MAX 256
 #define SCAN_BYTES 8192 /* in the frame of a scan */
 
@@ -25,6 +25,7 @@
 struct loop {
   size_t lo, hi, grain;
   bool is_adaptive; /* several blocks at a time */
+  size_t share;     /* what part of the rest that may be */
   coir_range_fn body;
   void *arg;
 };
@@ -45,8 +46,8 @@ static size_t block_end(const struct loop *l, size_t block) {
 }
 
 /* By how long the last `step` blocks took. */
-static size_t next_step(size_t step, int64_t took, size_t left) {
-  size_t most = left / STEP_SHARE + 1; /* what comes may take much longer than what was */
+static size_t next_step(size_t step, int64_t took, size_t left, size_t share) {
+  size_t most = left / share + 1; /* what comes may take much longer than what was */
   if (took > 2 * PIECE_NS) step = step > 1 ? step / 2 : 1;
   else if (took * STEP_GROWTH < PIECE_NS) step *= STEP_GROWTH;
   else if (took * 2 < PIECE_NS) step *= 2;
@@ -81,7 +82,7 @@ static void piece_run(void *piece) {
     if (!piece_step(p)) return;
     int64_t then = now;
     now = coir__os_now();
-    if (p->loop->is_adaptive) p->step = next_step(p->step, now - then, p->to - p->from);
+    if (p->loop->is_adaptive) p->step = next_step(p->step, now - then, p->to - p->from, p->loop->share);
     if (now - then > PIECE_NS / STEP_GROWTH) coir__fork_breathe(now);
   }
 }
@@ -92,7 +93,7 @@ static void loop_run(void *loop) {
 }
 
 static struct loop loop_of(size_t lo, size_t hi, size_t grain, coir_range_fn body, void *arg) {
-  return (struct loop){lo, hi, grain ? grain : 1, !grain, body, arg};
+  return (struct loop){lo, hi, grain ? grain : 1, !grain, STEP_SHARE, body, arg};
 }
 
 int coir_parallel_range(struct coir_job_system *system, size_t lo, size_t hi, size_t grain, coir_range_fn body,
@@ -215,7 +216,7 @@ static void run_lazily(void *part) {
     part_sum(p, p->to - p->from > p->step ? p->from + p->step : p->to);
     int64_t then = now;
     now = coir__os_now();
-    p->step = next_step(p->step, now - then, p->to - p->from);
+    p->step = next_step(p->step, now - then, p->to - p->from, p->r->loop.share);
     if (now - then > PIECE_NS / STEP_GROWTH) coir__fork_breathe(now);
   }
 }

@@ -203,6 +203,7 @@ struct coir_fiber *coir__runq_pop_extra(struct coir__worker *w) {
   uint32_t turn = w->turn++;
   bool next_first = atm_load_rlx(&q->next) && q->next_runs < COIR__NEXT_RUNS_MAX;
   if (turn % 2 == 0) f = coir__list_pop(&w->bound);
+  if (w->fifo_turns) w->fifo_turns--, next_first = true;
   if (!f && (next_first || turn % 16 == 1)) f = coir__runq_pop_fifo(w);
   if (!f && (f = deque_pop(w))) q->next_runs = 0;
   if (!f) f = coir__runq_pop_fifo(w);

@@ -102,12 +102,14 @@ struct shelf {
 };
 
 struct coir__depot {
-  struct coir_runtime *rt;    /* (c) */
+  struct coir_runtime *rt;    /* (c) NULL: of none */
   size_t page;                /* (c) */
   size_t keep;                /* (c) config.stack_keep_bytes in whole pages */
+  uint32_t guards_max;        /* (c) config.guards_max */
   uint32_t warm_max;          /* (c) of each shelf */
   enum coir_guard guard;      /* (c) the first guard that is tried */
   _Atomic(uint32_t) sample;   /* (a) turns, for choosing the stack that is asked */
+  _Atomic(uint32_t) turn;     /* (a) next colour, of stacks that no worker takes */
   _Atomic(uint64_t) carved;   /* (a) slots handed out at least once */
   _Atomic(uint64_t) unguarded; /* (a) those of them without a guard */
   _Atomic(uint64_t) reserved; /* (a) bytes */
@@ -300,7 +302,7 @@ static bool shelf_grow(struct coir__depot *d, int size_class) {
 /* Returns whether this process may have one more guard by mprotect, and counts it. */
 static bool protects_take(const struct coir__depot *d) {
   /* Relaxed: a count; nothing is read by it. */
-  if (atm_add_rlx(&protects, 1) < (uint32_t)d->rt->config.guards_max) return true;
+  if (atm_add_rlx(&protects, 1) < d->guards_max) return true;
   atm_add_rlx(&protects, -1u);
   return false;
 }
@@ -329,13 +331,12 @@ static bool canary_is_whole(const struct coir__stack *s) {
   return !broken;
 }
 
-static void colour(struct coir__worker *w, struct coir__stack *s) {
-  s->top = s->low + s->bytes - (w->colour++ % COLOURS) * COIR__LINE;
+static void colour(uint32_t turn, struct coir__stack *s) {
+  s->top = s->low + s->bytes - turn % COLOURS * COIR__LINE;
 }
 
 /* A stack that was never used. NULL when memory is short. */
-static struct coir__stack *stack_carve(struct coir__worker *w, int size_class) {
-  struct coir__depot *d = w->rt->depot;
+static struct coir__stack *stack_carve(struct coir__depot *d, int size_class, uint32_t turn) {
   struct coir__stack *s;
   while (!(s = slot_take(&d->shelves[size_class]))) {
     if (!shelf_grow(d, size_class)) return NULL;
@@ -353,7 +354,7 @@ static struct coir__stack *stack_carve(struct coir__worker *w, int size_class) {
 #ifdef VALGRIND_STACK_REGISTER
   s->valgrind_id = VALGRIND_STACK_REGISTER(s->low, s->low + s->bytes);
 #endif
-  colour(w, s);
+  colour(turn, s);
   atm_add_rlx(&d->carved, 1);
   return s;
 }
@@ -409,34 +410,77 @@ static void depot_give(struct coir__depot *d, int size_class, struct coir__stack
   coir__unlock(&shelf->lock);
 }
 
-/* Fills an empty pool from the depot: a magazine, warm if there is one. Returns whether there was any. */
-static bool depot_take(struct coir__worker *w, int size_class) {
-  struct shelf *shelf = &w->rt->depot->shelves[size_class];
-  struct coir__stack_pool *pool = &w->stacks[size_class];
+/* A magazine of the depot, warm if there is one; or NULL. */
+static struct coir__stack *shelf_pop(struct shelf *shelf, bool *is_warm) {
   coir__lock(&shelf->lock);
-  bool is_warm = shelf->warm != NULL;
-  struct coir__stack **list = is_warm ? &shelf->warm : &shelf->cold, *magazine = *list;
+  *is_warm = shelf->warm != NULL;
+  struct coir__stack **list = *is_warm ? &shelf->warm : &shelf->cold, *magazine = *list;
   if (magazine) *list = magazine->chain;
   coir__unlock(&shelf->lock);
-  if (!magazine) return false;
-  uint32_t count = 0;
-  for (struct coir__stack *s = magazine; s; s = s->next, count++) {
-    colour(w, s);
-    if (!s->is_guarded) canary_put(s); /* trimming has wiped it */
-  }
+  return magazine;
+}
+
+/* Its `count` stacks are no longer the depot's. */
+static void shelf_count_out(struct shelf *shelf, bool is_warm, uint32_t count) {
   coir__lock(&shelf->lock);
   if (is_warm) shelf->warm_count -= count;
   atm_bump(&shelf->cached, -(uint64_t)count);
   coir__unlock(&shelf->lock);
+}
+
+/* Fills an empty pool from the depot. Returns whether there was anything. */
+static bool depot_take(struct coir__worker *w, int size_class) {
+  struct shelf *shelf = &w->rt->depot->shelves[size_class];
+  struct coir__stack_pool *pool = &w->stacks[size_class];
+  bool is_warm;
+  struct coir__stack *magazine = shelf_pop(shelf, &is_warm);
+  if (!magazine) return false;
+  uint32_t count = 0;
+  for (struct coir__stack *s = magazine; s; s = s->next, count++) {
+    colour(w->colour++, s);
+    if (!s->is_guarded) canary_put(s); /* trimming has wiped it */
+  }
+  shelf_count_out(shelf, is_warm, count);
   pool->hot = magazine;
   atm_store_rlx(&pool->count, count);
   return true;
 }
 
+/* Nobody will go on on it. */
+static inline void stack_forget(struct coir__stack *s) {
+#ifdef COIR_ASAN
+  /* Who was on it ended without unwinding: the red zones of its last frames are still poisoned. */
+  ASAN_UNPOISON_MEMORY_REGION(s->low, s->bytes);
+#endif
+  s->fiber = NULL;
+}
+
+/* Without a worker a magazine is one stack. */
+struct coir__stack *coir__stack_take_from(struct coir__depot *d, int size_class) {
+  struct shelf *shelf = &d->shelves[size_class];
+  bool is_warm;
+  struct coir__stack *s = shelf_pop(shelf, &is_warm);
+  if (s) {
+    shelf_count_out(shelf, is_warm, 1);
+    if (!s->is_guarded) canary_put(s); /* trimming has wiped it */
+  } else {
+    s = stack_carve(d, size_class, atm_add_rlx(&d->turn, 1)); /* relaxed: any turn will do */
+  }
+  if (s) s->is_used = 1;
+  return s;
+}
+
+void coir__stack_give_to(struct coir__depot *d, struct coir__stack *s) {
+  stack_forget(s);
+  s->next = NULL;
+  magazine_sample(d, s, 1);
+  depot_give(d, s->size_class, s, 1);
+}
+
 struct coir__stack *coir__stack_take(struct coir__worker *w, int size_class) {
   struct coir__stack_pool *pool = &w->stacks[size_class];
   if (COIR_UNLIKELY(!pool->hot) && !depot_take(w, size_class)) {
-    struct coir__stack *fresh = stack_carve(w, size_class);
+    struct coir__stack *fresh = stack_carve(w->rt->depot, size_class, w->colour++);
     if (fresh) fresh->is_used = 1;
     return fresh;
   }
@@ -461,11 +505,7 @@ static void pool_spill(struct coir__worker *w, struct coir__stack_pool *pool, in
 
 void coir__stack_give(struct coir__worker *w, struct coir__stack *s) {
   struct coir__stack_pool *pool = &w->stacks[s->size_class];
-#ifdef COIR_ASAN
-  /* The fiber ended without unwinding: the red zones of its last frames are still poisoned. */
-  ASAN_UNPOISON_MEMORY_REGION(s->low, s->bytes);
-#endif
-  s->fiber = NULL;
+  stack_forget(s);
   s->next = pool->hot;
   pool->hot = s;
   atm_bump(&pool->count, 1);
@@ -500,19 +540,23 @@ static enum coir_guard guard_probe(enum coir_guard asked) {
   return works ? COIR_GUARD_MADVISE : COIR_GUARD_MPROTECT;
 }
 
-int coir__depot_create(struct coir_runtime *rt) {
+struct coir__depot *coir__depot_make(struct coir_runtime *rt, const struct coir_config *config, uint64_t workers) {
   struct coir__depot *d = coir__alloc(rt, sizeof *d);
-  if (!d) return -ENOMEM;
+  if (!d) return NULL;
   d->rt = rt;
   d->page = coir__os_page();
-  d->keep = (rt->config.stack_keep_bytes + d->page - 1) & ~(d->page - 1);
-  d->guard = guard_probe(rt->config.guard);
-  uint64_t workers = rt->worker_count > 0 ? (uint64_t)rt->worker_count : 1;
-  uint64_t warm_max = 2 * (uint64_t)rt->config.stack_cache_max * workers;
+  d->keep = (config->stack_keep_bytes + d->page - 1) & ~(d->page - 1);
+  d->guards_max = (uint32_t)config->guards_max;
+  d->guard = guard_probe(config->guard);
+  uint64_t warm_max = 2 * (uint64_t)config->stack_cache_max * workers;
   d->warm_max = warm_max < WARM_MIN ? WARM_MIN : warm_max > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)warm_max;
   for (int i = 0; i < COIR__STACK_CLASSES; i++) d->shelves[i].slots_next = REGION_SLOTS;
-  rt->depot = d;
-  return 0;
+  return d;
+}
+
+int coir__depot_create(struct coir_runtime *rt) {
+  rt->depot = coir__depot_make(rt, &rt->config, rt->worker_count > 0 ? (uint64_t)rt->worker_count : 1);
+  return rt->depot ? 0 : -ENOMEM;
 }
 
 void coir__depot_destroy(struct coir_runtime *rt) {

@@ -198,6 +198,12 @@ struct coir__timers {
 
 /* ---- Fibers and stacks ----------------------------------------------------------------------------------------- */
 
+/* Who has a stack of his own within a fiber (raw.c). */
+struct coir__raw {
+  /* The fiber is dropped, and was on that stack, which is free afterwards. Returns the one below it. */
+  struct coir__stack *(*drop)(struct coir__raw *raw);
+};
+
 /* A stack. The record is apart from the memory, so that unused stacks touch no page. */
 struct coir__stack {
   struct coir__stack *next;    /* (o) link in a pool */
@@ -211,6 +217,7 @@ struct coir__stack {
   uint8_t is_guarded;          /* (c) has a guard page; else only a canary */
   uint8_t is_used;             /* (o) has been run on since it was last trimmed */
   struct coir__nest *nest;     /* (f) forks and job boundaries of the fiber on it, innermost first (job.h); or NULL */
+  struct coir__raw *raw;       /* (c) while it is used: whose it is, within the fiber; NULL: the fiber's own */
   void *tsan;                  /* (f) ThreadSanitizer's context of the fiber on it */
   unsigned valgrind_id;        /* (c) */
   struct coir__stack *chain;   /* (l) of the depot: next magazine, in the first stack of one */
@@ -273,7 +280,7 @@ struct coir_fiber {
     uint8_t streak;                                /* (f) calls in a row that did not have to wait */
     uint8_t more;                                  /* (f) COIR__MORE_* */
   } b;
-  struct coir__stack *stack; /* (f) NULL before it first runs: the stack is bound then */
+  struct coir__stack *stack; /* (f) NULL before it first runs: it is bound then. Where it stands: its own, or raw.c's */
   int err;                   /* (f) errno while it is suspended */
   union {
     uint32_t stack_class; /* (c) size class of the stack to bind; once it is bound: */
@@ -479,6 +486,7 @@ struct coir__worker {
   uint32_t in_vain;                              /* (o) fibers in a row for which there was no stack */
   uint32_t empty_yields;                         /* (o) ticks since the last look that dispatched nothing */
   uint32_t turn;                                 /* (o) whose turn it is in coir__runq_pop_extra */
+  uint64_t fifo_turns;                           /* (o) for so many of them it is not the deque's */
   uint32_t tick_limit;                           /* (o) what tick starts from: see worker.c */
   int64_t looked_at;                             /* (o) when the loop last looked around */
   int64_t polled_at;                             /* (o) when it last looked at its poller */
