@@ -47,6 +47,7 @@
 #include "topology.c"
 #include "counter.c"
 #include "fork.c"
+#include "raw.c"
 #include "job.c"
 #include "parallel.c"
 #include "job_trace.c"

@@ -441,25 +441,17 @@ static bool last_look(struct coir__worker *w, int64_t *span) {
   return !w->retired;
 }
 
-/* Whether a worker, or with `outside` another thread, has sent something. */
-static bool was_sent(struct coir__worker *w, bool outside) {
-  return atm_load_acq(&w->attention) || (outside && atm_load_acq(&w->rt->lanes[1].count));
-}
-
-/* Waits a moment for what others may send. True: something came. It leaves the processor to whoever else may need it
- * for that: all the time where only threads outside are awake to send, else now and then. */
+/* Waits a moment for what others may send or leave to be taken. True: something came. It leaves the processor to
+ * whoever else may need it for that: all the time where only threads outside are awake, else now and then. */
 static bool spin(struct coir__worker *w) {
   bool outside = atm_load_rlx(&w->rt->idle_mask) == (everybody(w->rt) & ~bit_of(w));
   if (COIR_LIKELY(w->credit < CREDIT_SPINS) || (outside && !w->was_fed)) return false;
   int64_t end = coir__os_now() + SPIN_NS;
   do {
-    for (int i = 0; i < 32; i++) {
-      if (was_sent(w, outside)) {
-        w->credit = CREDIT_MAX;
-        return true;
-      }
-      if (outside) coir__os_thread_yield();
-      else coir__pause();
+    for (int i = 0; i < 32 && !outside && !atm_load_acq(&w->attention); i++) coir__pause();
+    if (look(w) == WORK) {
+      w->credit = CREDIT_MAX;
+      return true;
     }
     coir__os_thread_yield();
   } while (coir__os_now() < end);
@@ -467,12 +459,13 @@ static bool spin(struct coir__worker *w) {
   return false;
 }
 
-/* Sleeps, and learns from how it ended. */
+/* Sleeps, and learns from how it ended: whether somebody has sent something, soon, or has announced it. */
 static void sleep_and_learn(struct coir__worker *w, int64_t deadline) {
   int64_t start = coir__os_now();
   sleep_until(w, deadline);
   w->was_fed = atm_load_acq(&w->rt->lanes[1].count) != 0;
-  bool sent = was_sent(w, true) && coir__os_now() - start < SPIN_SOON;
+  bool is_wanted = w->was_fed || atm_load_acq(&w->attention) || !(atm_load_rlx(&w->rt->idle_mask) & bit_of(w));
+  bool sent = is_wanted && coir__os_now() - start < SPIN_SOON;
   if (sent && w->credit < CREDIT_MAX) w->credit++;
   else if (!sent && w->credit > 0) w->credit--;
 }

@@ -446,8 +446,7 @@ static bool depot_take(struct coir__worker *w, int size_class) {
   return true;
 }
 
-/* Nobody will go on on it. */
-static inline void stack_forget(struct coir__stack *s) {
+void coir__stack_forget(struct coir__stack *s) {
 #ifdef COIR_ASAN
   /* Who was on it ended without unwinding: the red zones of its last frames are still poisoned. */
   ASAN_UNPOISON_MEMORY_REGION(s->low, s->bytes);
@@ -471,7 +470,7 @@ struct coir__stack *coir__stack_take_from(struct coir__depot *d, int size_class)
 }
 
 void coir__stack_give_to(struct coir__depot *d, struct coir__stack *s) {
-  stack_forget(s);
+  coir__stack_forget(s);
   s->next = NULL;
   magazine_sample(d, s, 1);
   depot_give(d, s->size_class, s, 1);
@@ -505,7 +504,7 @@ static void pool_spill(struct coir__worker *w, struct coir__stack_pool *pool, in
 
 void coir__stack_give(struct coir__worker *w, struct coir__stack *s) {
   struct coir__stack_pool *pool = &w->stacks[s->size_class];
-  stack_forget(s);
+  coir__stack_forget(s);
   s->next = pool->hot;
   pool->hot = s;
   atm_bump(&pool->count, 1);
