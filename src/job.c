@@ -219,13 +219,14 @@ static void job_ended(struct coir_job *c, bool has_failed) {
   c->ended++;
   c->failed += has_failed;
   struct coir__job *next = may_be_reused(w->current) ? (struct coir__job *)coir__runq_pop_job(w) : NULL;
-  if (!next || next->counter != counter) job_settle(c, w);
+  if (next && next->counter != counter) job_settle(c, w);
   /* Whom that has woken goes first. There is room: it has just been taken out. */
   bool is_woken = coir__runq_has_next(w) || w->bound.head || atm_load_rlx(&w->attention);
   if (next && is_woken && coir__runq_push_lean(w, job_entry(next))) {
     next = NULL;
     coir__idle_notify(w, true);
   }
+  if (!next) job_settle(c, w);
   c->record = next;
   if (!next) return;
   atm_bump(&b->pops, 1);
