@@ -36,10 +36,11 @@ tsan: ## the suite with ThreadSanitizer
 aarch64: ## the suite for 64-bit ARM, by emulation
 	tools/deps.sh build aarch64
 	$(call suite,aarch64)
-soak: ## 10 000 connections to examples/httpd, dropped at random for a minute
-	tools/deps.sh build demo
+soak: ## 10 000 connections to examples/httpd, dropped at random for a minute; a minute of jobs, and 10^8 more
+	tools/deps.sh build demo test
 	$(call build,release)
 	out/release/examples/soak_httpd out/release/examples/httpd 60 10000
+	out/release/test/stress_job $$$$ 60 100000000 2> out/release/stress_job.log || (tail out/release/stress_job.log; false)
 fire: ## preemption in the middle of everything, for COIR_FIRE_SECONDS (default an hour)
 	tools/deps.sh build test
 	$(call build,release)

@@ -186,7 +186,8 @@ struct coir_job_desc {
 };
 
 /* Queues `n` jobs. From a job of the system they go to its worker's own queue, newest first; others take the oldest.
- * From anywhere else they are queued first come, first served; those of one call together, and the first runs first.
+ * From anywhere else they are queued first come, first served; those of one call together, and the first runs first,
+ * but for one in 10 ms.
  *
  * `counter` NULL: nobody waits for them. *counter NULL: a new counter for all of them is stored there. Else they are
  * added to that one, which must stay until they have ended, or counts references.
@@ -399,6 +400,68 @@ static inline struct coir_counter *coir_job_parallel_for_partitioned(struct coir
   size_t batch = lo < hi ? coir_job_batch_of(system, hi - lo, parts) : 1;
   return coir_job_parallel_for(system, lo, hi, batch, body, arg);
 }
+
+/* ---- Raw fibers ------------------------------------------------------------------------------------------------ */
+
+/* A function on a stack of its own, which can stop in the middle and go on later: a coroutine, within a fiber of Coir
+ * or a job. Nothing is queued: resuming and yielding switch stacks, and do nothing else. To every other call what runs
+ * there is the fiber that has resumed it: so it may wait, which suspends that fiber altogether, and go on on another
+ * thread; it may resume others, and spawn. `struct coir_gen` (coir.h) has a fiber of its own, passes cancellation on,
+ * and can be resumed on plain threads, at five times the cost. */
+struct coir_raw_fiber; /* opaque */
+
+/* What coir_raw_fiber_resume returns. */
+enum coir_raw_result {
+  COIR_RAW_COMPLETE = 0, /* the function has returned */
+  COIR_RAW_YIELDED = 1,  /* it has called coir_raw_fiber_yield */
+  COIR_RAW_FAILED = 2,   /* it has called coir_job_fail, and goes no further than here: the fiber does not fail */
+};
+
+/* Makes one, free, that belongs to no system. `stack_bytes`: 16 KiB to 1 GiB; 0: 64 KiB. Returns 0; -EINVAL; -ENOMEM.
+ * Any thread. */
+COIR_API int coir_raw_fiber_create(struct coir_raw_fiber **out, size_t stack_bytes);
+
+/* Frees it. What has yielded never goes on; what its frames hold is not released. One that runs, or has resumed another
+ * that runs, is fatal. NULL does nothing. Any thread. */
+COIR_API void coir_raw_fiber_destroy(struct coir_raw_fiber *fiber);
+
+/* Runs fn(arg) on it, when it is free; or goes on with what has yielded, whatever `fn` and `arg` are then, which any
+ * fiber may do. When the fiber that has resumed it is dropped with its runtime, it is free again.
+ *
+ * Returns one of the above; after COMPLETE and FAILED it is free. -EBUSY: it runs, or has resumed another that runs;
+ * -EINVAL for NULL, or when it is free and `fn` is NULL; -ENOTSUP on a plain thread. */
+COIR_API int coir_raw_fiber_resume(struct coir_raw_fiber *fiber, coir_task_fn fn, void *arg);
+
+/* Goes back to who has resumed it; returns when it is resumed again. Scopes, shields and holds that it has begun since
+ * then must have ended, here and when the function returns, and so must forks and parallel loops here; else, and when
+ * the caller is on no raw fiber, it prints a message and aborts. */
+COIR_API void coir_raw_fiber_yield(void);
+
+/* The one on which the caller is, the innermost if there are several; NULL: none. */
+COIR_API struct coir_raw_fiber *coir_raw_fiber_current(void);
+
+/* Free ones with stacks of one size. Any thread, several at once. */
+struct coir_fiber_pool; /* opaque */
+
+/* Makes a pool, and `count` of them in it. `stack_bytes` and results as for coir_raw_fiber_create. */
+COIR_API int coir_fiber_pool_create(struct coir_fiber_pool **out, size_t count, size_t stack_bytes);
+
+/* Makes `n` more. Returns 0; -EINVAL for NULL; -ENOMEM, and those that could be made are in it. */
+COIR_API int coir_fiber_pool_grow(struct coir_fiber_pool *pool, size_t n);
+
+/* Takes the one that was put back last, or makes one when it is empty. NULL: memory is short. */
+COIR_API struct coir_raw_fiber *coir_fiber_pool_get(struct coir_fiber_pool *pool);
+
+/* Puts one back, as if it were destroyed first when it has yielded; and destroys it when its stack has another size.
+ * One that runs is fatal. NULL does nothing. */
+COIR_API void coir_fiber_pool_put(struct coir_fiber_pool *pool, struct coir_raw_fiber *fiber);
+
+/* How many are in it; whether there are none. */
+COIR_API size_t coir_fiber_pool_length(struct coir_fiber_pool *pool);
+COIR_API bool coir_fiber_pool_is_empty(struct coir_fiber_pool *pool);
+
+/* Frees it and those that are in it; others stay. NULL does nothing. */
+COIR_API void coir_fiber_pool_destroy(struct coir_fiber_pool *pool);
 
 /* ---- Looking at a system --------------------------------------------------------------------------------------- */
 

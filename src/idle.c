@@ -491,6 +491,7 @@ void coir__idle_sleep(struct coir__worker *w) {
   uint64_t bit = bit_of(w);
   if (COIR_UNLIKELY(coir__runq_length(w))) { /* work without a fiber, and no memory for one: later */
     _Atomic(uint32_t) never = 0;
+    if (w->searching) search_end(w); /* others are not to rely on it */
     coir__os_futex_wait(&never, 0, coir__os_now() + BRIEF * 10);
     return;
   }

@@ -7,17 +7,17 @@
  * worker. So all of that knows of it only by coir_fiber.stack, which is, while it runs, the raw fiber's: bounds, canary
  * and sanitizers' contexts are looked up there at each switch, failures end at the boundary that hangs on it, and who
  * waits stops on it, wherever it goes on. Who resumed it is at rest meanwhile, on the stack below (`outer`). Raw fibers
- * resume others in turn: a chain, of which the last runs.
+ * may resume others: a chain, of which the last runs.
  *
- * A raw fiber that has ended is not begun anew. Its bottom is a loop, which calls the next function when it is resumed;
- * so there is one way in and one out, the bottom of the stack stays in the cache, and returns are predicted: the call of
- * the function and its return are a pair, and the switches are jumps (ctx_x86_64.S).
+ * A raw fiber that has ended is not begun anew. Its bottom is a loop, which calls the next function when it is resumed:
+ * so there is one way in and one out. Where a function returns without having yielded every return is predicted, since
+ * the switches are jumps (ctx_x86_64.S).
  *
  * Both switches are made inside (COIR_INSIDE_TO_WAIT), and with the worker: so it is not taken away while the stack
- * changes, and a fiber from which it has been taken gets another one first, and takes part in turns at every resume.
+ * changes, and a fiber from which it was taken before queues for another one first.
  *
- * Stacks come from a depot of the process, since a raw fiber belongs to no runtime. That one stays for good: who looks at
- * a fiber from outside may look at its stack a moment too late.
+ * Stacks come from a depot of the process, since a raw fiber belongs to no runtime. That one stays for good: who looks
+ * at a fiber from outside may look at its stack a moment too late.
  *
  * When a Coir fiber is dropped on such a stack, each of the chain is free again, like one that is destroyed or put back
  * in the middle: its frames are forgotten, and the next function begins at the top.
@@ -49,8 +49,8 @@ struct coir_raw_fiber {
   void *sp;                  /* where it has stopped; NULL: it begins at the top */
   coir_task_fn fn;
   void *arg;
-  uint32_t was;              /* whether who resumed it was inside: as coir__go_in returns it */
-  uint16_t shield;           /* what the fiber had taken then */
+  uint32_t was; /* whether who resumed it was inside: as coir__go_in returns it */
+  uint16_t shield; /* what the fiber had taken then */
   uint8_t holds;
   struct coir_scope *scope;
   struct coir__nest nest; /* (c) the boundary: failures come back to its bottom */
@@ -113,7 +113,7 @@ static void __attribute__((noinline, noreturn)) raw_serve(struct coir_raw_fiber 
     if (COIR_LIKELY(!has_failed)) r->fn(r->arg);
     (void)coir__go_in_to_wait_on(&w, COIR_NEVER);
     w = coir__self_of(w);
-    COIR_CHECK(w, "a raw fiber returns where it ran: a child process must call exec or _exit, a blocking section be left");
+    COIR_CHECK(w, "a raw fiber ends where it ran: a child process must call exec or _exit, a blocking section be left");
     w = raw_leave(w, r, has_failed ? COIR_RAW_FAILED : COIR_RAW_COMPLETE);
     coir__go_out_on(w, r->was);
     has_failed = false;
@@ -380,5 +380,5 @@ void coir_fiber_pool_destroy(struct coir_fiber_pool *fibers) {
   COIR_INSIDE;
   if (!fibers) return;
   for (struct coir_raw_fiber *r; (r = raw_pop(fibers)) != NULL;) raw_destroy(r);
-  coir__free(NULL, pool, sizeof *fibers);
+  coir__free(NULL, fibers, sizeof *fibers);
 }

@@ -375,7 +375,7 @@ static void very_many(uint64_t jobs_wanted) {
   uint64_t waves = (jobs_wanted + WAVE - 1) / WAVE, sum = 0;
   long warm = 0;
   for (uint64_t i = 0; i < waves; i++) {
-    if (i % 10 == 9) submit_a_wave(jobs);
+    if (i % 3 == 2) submit_a_wave(jobs);
     else finish(coir_job_run(jobs, makes_a_wave, NULL));
     if (i == waves / 5) warm = resident_kib();
   }
@@ -390,7 +390,7 @@ static void very_many(uint64_t jobs_wanted) {
 int main(int argc, char **argv) {
   seed = argc > 1 ? strtoull(argv[1], NULL, 0) : (uint64_t)time(NULL) * 1000 + (uint64_t)getpid();
   int64_t seconds = argc > 2 ? atoll(argv[2]) : 3;
-  uint64_t jobs = argc > 3 ? strtoull(argv[3], NULL, 0) : IS_SANITIZED ? 200000 : 10000000;
+  uint64_t jobs = argc > 3 ? strtoull(argv[3], NULL, 0) : IS_SANITIZED ? 100000 : 10000000;
   fprintf(stderr, "stress_job %llu %lld %llu\n", (unsigned long long)seed, (long long)seconds,
           (unsigned long long)jobs);
   mix(seconds);

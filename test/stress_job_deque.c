@@ -79,6 +79,18 @@ static int push_a_few(struct coir__worker *w, int pushed, uint64_t *rng) {
   return pushed;
 }
 
+/* One or two forks at a time, so that owner and thief meet at the last. */
+static int fork_a_few(struct coir__worker *w, int pushed, uint64_t *rng) {
+  for (int times = 16; times > 0; times--) {
+    int from = pushed;
+    for (int left = 1 + (int)(rng_next(rng) % 2); left > 0 && pushed < RECORDS; left--) push(w, pushed++, true);
+    for (int spins = (int)(rng_next(rng) % 64); spins > 0; spins--) coir__pause();
+    for (int i = pushed; i-- > from;)
+      if (coir__runq_take_lean(w, entry_of(&records[i]))) came_out(&records[i]);
+  }
+  return pushed;
+}
+
 static int push_a_burst(struct coir__worker *w, int pushed, uint64_t *rng) {
   int burst = (int)(rng_next(rng) % (rng_next(rng) % 8 ? 8 : BURST_MAX));
   int pops = (int)(rng_next(rng) % (rng_next(rng) % 8 ? 8 : BURST_MAX));
@@ -99,7 +111,10 @@ static void owner_round(struct coir__worker *w, uint64_t *rng) {
   }
   while (pushed < RECORDS) {
     if (rng_next(rng) % 256 == 0) coir__os_thread_yield();
-    pushed = rng_next(rng) % 16 ? push_a_few(w, pushed, rng) : push_a_burst(w, pushed, rng);
+    uint64_t how = rng_next(rng) % 16;
+    if (how == 0) pushed = push_a_burst(w, pushed, rng);
+    else if (how < 8) pushed = push_a_few(w, pushed, rng);
+    else pushed = fork_a_few(w, pushed, rng);
   }
 }
 
@@ -152,7 +167,7 @@ static void check_order(void) {
 }
 
 int main(int argc, char **argv) {
-  rounds_wanted = argc > 1 ? strtoull(argv[1], NULL, 0) : (uint64_t)rounds(1000);
+  rounds_wanted = argc > 1 ? strtoull(argv[1], NULL, 0) : (uint64_t)rounds(500);
   seed = argc > 2 ? strtoull(argv[2], NULL, 0) : (uint64_t)time(NULL) * 1000 + (uint64_t)getpid();
   fprintf(stderr, "stress_job_deque %llu %llu\n", (unsigned long long)rounds_wanted, (unsigned long long)seed);
   rt = make_runtime((struct coir_config){.workers = PLAYERS});

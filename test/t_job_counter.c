@@ -267,6 +267,20 @@ WITH_JOBS(a_deadline_on_a_thread_races_completion) {
   }
 }
 
+/* Who has given up leaves traces, so that who completes it has to look for others; who sees it complete meanwhile, lets
+ * the memory go at once. */
+WITH_JOBS(memory_is_free_when_it_looks_complete) {
+  for (int i = 0; i < rounds(2000); i++) {
+    struct coir_counter in_frame;
+    coir_counter_init(&in_frame, 1);
+    CHECK_EQ(coir_counter_wait(&in_frame, coir_after(COIR_US(20))), -ETIMEDOUT);
+    CHECK_EQ(coir_job_submit(jobs, &(struct coir_job_desc){.fn = takes_down, .arg = &in_frame}, 1, NULL), 0);
+    SPIN_UNTIL(coir_counter_is_complete(&in_frame));
+    memset(&in_frame, 0xa5, sizeof in_frame);
+    __asm__ volatile("" : : "r"(&in_frame) : "memory");
+  }
+}
+
 static void a_deadline_that_passes_before(void) {
   struct coir_counter c;
   coir_counter_init(&c, 1);
@@ -332,6 +346,25 @@ IN_JOB(is_used_again) {
     CHECK(coir_counter_is_complete(c));
   }
   coir_counter_unref(c);
+}
+
+static void waits_for_the_former(struct coir_job *job, void *former) { CHECK_EQ(coir_job_wait(job, former), 0); }
+
+/* A job counts down when it ends, also where the next, of another counter, runs on without a break and waits for it. */
+static void spawns_one_that_waits_for_the_other(struct coir_job *job, void *n) {
+  struct coir_counter *former = coir_counter_create(0), *latter = coir_counter_create(0);
+  CHECK_EQ(coir_job_spawn_with(job, latter, waits_for_the_former, former), 0);
+  CHECK_EQ(coir_job_spawn_with(job, former, counts, n), 0); /* the newest runs first */
+  CHECK_EQ(coir_job_wait(job, latter), 0);
+  CHECK(coir_counter_is_complete(former));
+  coir_counter_unref(former);
+  coir_counter_unref(latter);
+}
+
+WITH_JOBS(a_job_counts_before_the_next_runs, .threads = 1) {
+  tally n = 0;
+  for (int i = 0; i < 20; i++) finish(coir_job_run(jobs, spawns_one_that_waits_for_the_other, &n));
+  CHECK_EQ(n, 20);
 }
 
 static void adds_more(struct coir_job *job, void *arg) {
@@ -430,9 +463,11 @@ int main(int argc, char **argv) {
       CASE(a_thread_frees_the_counter_at_once),
       CASE(a_deadline_races_completion),
       CASE(a_deadline_on_a_thread_races_completion),
+      CASE(memory_is_free_when_it_looks_complete),
       CASE(a_deadline_that_passes_before),
       CASE(a_cancellation_races_completion),
       CASE(is_used_again),
+      CASE(a_job_counts_before_the_next_runs),
       CASE(grows_while_it_is_waited_for),
       CASE(jobs_hold_their_own_references),
       CASE(counters_of_another_system),

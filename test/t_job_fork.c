@@ -242,6 +242,8 @@ static void forks_for_nothing(struct coir_job *job, void *arg) {
 }
 
 WITH_JOBS(forks_need_no_memory, .threads = 1) {
+  tally n = 0;
+  finish(coir_job_run(jobs, counts, &n)); /* what this thread needs has been made then */
   finish(coir_job_run(jobs, forks_for_nothing, coir_job_system_runtime(jobs)));
 }
 

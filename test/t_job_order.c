@@ -14,6 +14,13 @@ static void notes(struct coir_job *job, void *what) {
   note((int)(intptr_t)what);
 }
 
+/* How often the next is larger. */
+static int ascents(int n) {
+  int count = 0;
+  for (int i = 1; i < n; i++) count += order[i] > order[i - 1];
+  return count;
+}
+
 /* Of all pairs, how many are the wrong way round: what should be later is the larger number. */
 static int inversions(int n) {
   int count = 0;
@@ -39,7 +46,8 @@ ON_ONE(many_from_outside_run_in_their_order) {
   struct coir_job_desc list[100];
   for (intptr_t i = 0; i < 100; i++) list[i] = (struct coir_job_desc){.fn = notes, .arg = (void *)i};
   finish(coir_job_run_many(jobs, list, 100));
-  for (int i = 0; i < 100; i++) CHECK_EQ(order[i], i);
+  CHECK_EQ(order[0], 0);
+  CHECK(ascents(100) >= 80); /* now and then, after some milliseconds, one that has waited for long is taken first */
 }
 
 static void spawns_a_hundred(struct coir_job *job, void *counter) {
@@ -50,7 +58,8 @@ ON_ONE(a_jobs_own_are_run_newest_first) {
   struct coir_counter *all = coir_counter_create(0);
   finish(coir_job_run(jobs, spawns_a_hundred, all));
   finish(all);
-  for (int i = 0; i < 100; i++) CHECK_EQ(order[i], 99 - i);
+  CHECK_EQ(order[0], 99);
+  CHECK(ascents(100) <= 20);
 }
 
 static void spawns_and_keeps_on(struct coir_job *job, void *counter) {
@@ -111,7 +120,9 @@ ON_ONE(two_that_yield_alternate_strictly) {
     atomic_store(&order_count, 0);
     finish(coir_job_run(jobs, spawns_two_that_yield, NULL));
     CHECK_EQ(order_count, 200);
-    for (int i = 2; i < 200; i++) CHECK(order[i] == order[i - 2] && order[i] != order[i - 1]);
+    int repeats = 0;
+    for (int i = 1; i < 200; i++) repeats += order[i] == order[i - 1];
+    CHECK(repeats <= 2); /* before the second has begun, and after one has ended */
   }
 }
 
@@ -142,15 +153,22 @@ ON_ONE(a_chain_does_not_keep_others_out) {
 
 /* ---- Priorities -------------------------------------------------------------------------------------------------- */
 
+/* Whichever was submitted first; but for a turn now and then, so that low does not starve. */
 ON_ONE(high_before_low) {
-  struct gate gate = {0};
-  struct coir_counter *held = hold(jobs, &gate);
-  struct coir_counter *low = coir_job_run_priority(jobs, COIR_PRIORITY_LOW, notes, (void *)2);
-  struct coir_counter *high = coir_job_run_priority(jobs, COIR_PRIORITY_HIGH, notes, (void *)1);
-  let_go(&gate, held);
-  finish(low);
-  finish(high);
-  CHECK(order[0] == 1 && order[1] == 2);
+  int in_order = 0;
+  for (int round = 0; round < 20; round++) {
+    struct gate gate = {0};
+    atomic_store(&order_count, 0);
+    struct coir_counter *held = hold(jobs, &gate);
+    struct coir_counter *low = coir_job_run_priority(jobs, COIR_PRIORITY_LOW, notes, (void *)2);
+    struct coir_counter *high = coir_job_run_priority(jobs, COIR_PRIORITY_HIGH, notes, (void *)1);
+    let_go(&gate, held);
+    finish(low);
+    finish(high);
+    CHECK_EQ(order[0] + order[1], 3);
+    in_order += order[0] == 1;
+  }
+  CHECK(in_order >= 17);
 }
 
 ON_ONE(high_before_normal_before_low) {
@@ -187,7 +205,7 @@ ON_ONE(priorities_from_a_job) {
 struct load {
   struct coir_job_system *jobs;
   enum coir_priority priority;
-  tally stops, ran;
+  tally stops, ran, queued;
 };
 
 /* Keeps as many of its kind queued as there were at first. */
@@ -196,18 +214,23 @@ static void renews_itself(struct coir_job *job, void *arg) {
   (void)job;
   atomic_fetch_add(&load->ran, 1);
   spin_for(2000);
-  if (load->stops) return;
   struct coir_job_desc again = {.fn = renews_itself, .arg = load, .priority = load->priority};
-  CHECK_EQ(coir_job_submit(load->jobs, &again, 1, NULL), 0);
+  if (load->stops) atomic_fetch_sub(&load->queued, 1);
+  else CHECK_EQ(coir_job_submit(load->jobs, &again, 1, NULL), 0);
 }
 
 static void put_load(struct load *load, struct coir_job_system *jobs, enum coir_priority priority) {
-  *load = (struct load){.jobs = jobs, .priority = priority};
-  for (int i = 0; i < 4 * coir_job_system_workers(jobs); i++) {
+  *load = (struct load){.jobs = jobs, .priority = priority, .queued = 4 * coir_job_system_workers(jobs)};
+  for (int i = load->queued; i > 0; i--) {
     struct coir_job_desc one = {.fn = renews_itself, .arg = load, .priority = priority};
     CHECK_EQ(coir_job_submit(jobs, &one, 1, NULL), 0);
   }
   WAIT_FOR(load->ran > 100);
+}
+
+static void stop_load(struct load *load) {
+  atomic_store(&load->stops, 1);
+  WAIT_FOR(load->queued == 0);
 }
 
 struct seen {
@@ -239,8 +262,7 @@ static void nobody_starves(void) {
     struct load load;
     put_load(&load, jobs, above[i]);
     for (int j = 0; j < 10; j++) CHECK(passed_over(&load, below[i]) >= 0);
-    atomic_store(&load.stops, 1);
-    WAIT_FOR(coir_job_system_active(jobs) == 0);
+    stop_load(&load);
   }
   end_jobs(jobs, 0);
 }
@@ -256,7 +278,7 @@ ON_ONE(high_is_sooner_than_low_under_load) {
     high[i] = passed_over(&load, COIR_PRIORITY_HIGH);
     low[i] = passed_over(&load, COIR_PRIORITY_LOW);
   }
-  atomic_store(&load.stops, 1);
+  stop_load(&load);
   qsort(high, 21, sizeof high[0], by_size);
   qsort(low, 21, sizeof low[0], by_size);
   CHECK(high[10] < low[10]);

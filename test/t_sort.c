@@ -406,7 +406,7 @@ static void no_input_is_slow(void) {
   uint32_t *victims = malloc(VICTIMS * sizeof *victims);
   CHECK(victims);
   for (uint32_t i = 0; i < VICTIMS; i++) victims[i] = i;
-  rank[0] = 2, rank[1] = 1, decided = 2; /* so that it does not say that all are in order, when it is asked that first */
+  rank[0] = 2, rank[1] = 1, decided = 2; /* so that it does not say that all are in order, if it is asked that first */
   compared = 0;
   CHECK_EQ(sort_against(NULL, victims, VICTIMS), 0);
   for (int i = 1; i < VICTIMS; i++) CHECK(rank[victims[i - 1]] < rank[victims[i]] || !rank[victims[i]]);
