@@ -1,5 +1,5 @@
-/* What the files of the job layer know of each other: job.c, fork.c, parallel.c, counter.c, job_system.c, frame.c,
- * topology.c, job_trace.c. The public contract is coir_job.h. */
+/* What the files of the job layer know of each other: job.c, fork.c, raw.c, parallel.c, counter.c, job_system.c,
+ * frame.c, topology.c, job_trace.c. The public contract is coir_job.h. */
 #ifndef COIR_SRC_JOB_H
 #define COIR_SRC_JOB_H
 

@@ -49,7 +49,7 @@ struct coir_raw_fiber {
   void *sp;                  /* where it has stopped; NULL: it begins at the top */
   coir_task_fn fn;
   void *arg;
-  uint32_t was; /* whether who resumed it was inside: as coir__go_in returns it */
+  uint32_t was;    /* whether who resumed it was inside: as coir__go_in returns it */
   uint16_t shield; /* what the fiber had taken then */
   uint8_t holds;
   struct coir_scope *scope;

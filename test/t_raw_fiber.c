@@ -281,8 +281,10 @@ ON_FIBER_OF(the_worker_is_taken_inside, .workers = 1) {
 }
 
 static void holds_still(void *arg) {
+  (void)arg;
   errno_set(7);
-  if (arg) coir_raw_fiber_yield();
+  coir_raw_fiber_yield();
+  compute_until_taken(); /* who goes on with it does not hold its worker */
   coir_hold_begin();
   coir_shield_begin();
   CHECK_EQ(coir_sleep(COIR_US(10)), 0);
@@ -294,7 +296,7 @@ ON_FIBER_OF(holds_are_those_of_the_fiber, .size = 0) {
   struct coir_raw_fiber *r = make_raw(0);
   coir_hold_begin();
   int on = tid();
-  CHECK_EQ(coir_raw_fiber_resume(r, holds_still, r), COIR_RAW_YIELDED);
+  CHECK_EQ(coir_raw_fiber_resume(r, holds_still, NULL), COIR_RAW_YIELDED);
   CHECK_EQ(tid(), on);
   CHECK_EQ(errno_get(), 7);
   coir_hold_end();
@@ -588,7 +590,7 @@ ON_FIBER_OF(dumps_show_where_it_stands, .size = 0) {
   CHECK_EQ(join(f), 0);
 }
 
-static bool waits_there = true;
+static bool waits_there = true, waits_after;
 
 /* Goes so many bytes below `begin`. */
 static void __attribute__((noinline)) goes_down(uintptr_t begin, size_t bytes) {
@@ -602,6 +604,9 @@ static void __attribute__((noinline)) goes_down(uintptr_t begin, size_t bytes) {
 static void uses(void *bytes) {
   volatile char frame = 0;
   goes_down((uintptr_t)&frame, (size_t)(uintptr_t)bytes);
+  if (!waits_after) return;
+  CHECK_EQ(coir_sleep(COIR_US(10)), 0);
+  _exit(0);
 }
 
 static int uses_its_stack(void *bytes) {
@@ -645,10 +650,15 @@ static void overflows_without_guard(void) { /* over the canary, and back to wher
   (void)run_with((struct coir_config){.guards_max = 1000}, uses_its_stack, (void *)(16 << 10));
 }
 
+static void overflows_and_waits(void) {
+  waits_after = true;
+  overflows_without_guard();
+}
+
 static void an_overflow_is_reported(void) {
   if (IS_SANITIZED) return; /* they find it first, and their frames are larger */
-  void (*const ways[])(void) = {overflows, overflows_without_guard};
-  for (int i = 0; i < 2; i++) {
+  void (*const ways[])(void) = {overflows, overflows_without_guard, overflows_and_waits};
+  for (int i = 0; i < 3; i++) {
     char text[4000];
     int status = in_child_process(ways[i], text, sizeof text);
     CHECK(WIFSIGNALED(status));
