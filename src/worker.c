@@ -110,7 +110,7 @@ static struct coir_fiber *choose(struct coir__worker *w) {
   if (!f && (round % 2 || round % 16 == 8)) f = coir__lane_get(w, 1);
   if (!f) f = choose_aged(w);
   if (!f) f = coir__runq_pop(w);
-  for (int i = 0; !f && i < COIR__LANE_PAUSED; i++) f = coir__lane_get(w, (i + high_last) % COIR__LANE_PAUSED);
+  for (int i = 0; !f && i < COIR__LANE_PAUSED; i++) f = coir__lane_get(w, i < 2 ? i ^ high_last : i);
   return f || !may_take_hog ? f : coir__lane_get(w, COIR__LANE_PAUSED);
 }
 

@@ -153,7 +153,7 @@ ON_ONE(a_chain_does_not_keep_others_out) {
 
 /* ---- Priorities -------------------------------------------------------------------------------------------------- */
 
-/* Whichever was submitted first; but for a turn now and then, so that low does not starve. */
+/* Whichever was submitted first; but for one turn in 64, so that low does not starve. */
 ON_ONE(high_before_low) {
   int in_order = 0;
   for (int round = 0; round < 20; round++) {
