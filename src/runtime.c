@@ -71,8 +71,11 @@ static void in_child(void) {
   after_fork();
 }
 
+/* The handlers of what comes later are called first: nobody may wait for its turn in before_fork() with the lock of the
+ * threads' records. */
 static void once(void) {
   coir__os_fence_init();
+  (void)coir__thread_get();
   pthread_atfork(before_fork, after_fork, in_child);
 }
 
