@@ -83,6 +83,9 @@
 #define COIR_LIKELY(x) __builtin_expect(!!(x), 1)
 #define COIR_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
+/* For what is on the path of every spawn, end, switch and wait: gcc weighs size only. */
+#define COIR_INLINE static inline __attribute__((always_inline))
+
 /* True once membarrier is registered for this process; constant after the first runtime exists. Set in os/linux.c. */
 extern bool coir__fence_asymmetric;
 

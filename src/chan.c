@@ -207,7 +207,7 @@ static __attribute__((noinline)) int recv_plainly(struct coir__worker *w, struct
 }
 
 int coir_chan_send(struct coir_chan *chan, const void *value, int64_t deadline) {
-  COIR_INSIDE_TO_WAIT_ON(w, deadline);
+  COIR_INSIDE_TO_WAIT_INLINED_ON(w, deadline);
   if (COIR_UNLIKELY(!chan || (!value && coir__chan_elem_bytes(chan)))) return -EINVAL;
   if (COIR_UNLIKELY(!w || !w->current || !coir__bias_enter(w, &chan->lock)))
     return send_plainly(w, chan, value, deadline);
@@ -215,7 +215,7 @@ int coir_chan_send(struct coir_chan *chan, const void *value, int64_t deadline) 
 }
 
 int coir_chan_recv(struct coir_chan *chan, void *value, int64_t deadline) {
-  COIR_INSIDE_TO_WAIT_ON(w, deadline);
+  COIR_INSIDE_TO_WAIT_INLINED_ON(w, deadline);
   if (COIR_UNLIKELY(!chan)) return -EINVAL;
   if (COIR_UNLIKELY(!w || !w->current || !coir__bias_enter(w, &chan->lock)))
     return recv_plainly(w, chan, value, deadline);

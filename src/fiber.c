@@ -8,6 +8,7 @@
  *
  * Ending. A stack is bound when a fiber first runs. A fiber that ends hands its stack, still warm, to the next new
  * fiber: the stack is restarted in place and nothing is switched. So fibers that never wait share one stack.
+ * And it hands the worker to the fiber that waited for its end, unless others are to run first.
  *
  * Counting. Each worker counts the fibers that were spawned and that ended on it; nobody adds up until somebody must
  * know. coir__live reads all the ended counts first and the spawned counts after: a fiber is counted as spawned
@@ -20,7 +21,7 @@
  * who wants to free it takes care that the lock is free (coir_join). */
 #include <string.h>
 
-#include "runq.h"
+#include "wait.h"
 
 #define STUCK_TICKS 16 /* of COIR__LOOK_SHIFT: 1 ms */
 #define VAIN_MAX 128
@@ -123,19 +124,27 @@ static void recycle(struct coir__worker *w) {
   __tsan_destroy_fiber(s->tsan);
   s->tsan = NULL;
 #endif
-#if !defined(COIR_ASAN) /* there the pool takes the poison off it */
-  if (COIR_LIKELY(!w->spare && s->size_class == w->rt->stack_class)) {
-    w->spare = s;
-    return;
-  }
-#endif
   coir__stack_give(w, s);
 }
 
+/* By a fiber that ends on `s`, and leaves it now for good: where the stack rests. In w->spare already now, since nobody
+ * but this worker takes it from there, and not before it runs somebody else. Returns what is left to do. */
+COIR_INLINE enum coir__after leave_stack(struct coir__worker *w, struct coir__stack *s) {
+#if !defined(COIR_SANITIZED) /* a sanitizer is told when it is left */
+  if (COIR_LIKELY(!w->spare && s->size_class == w->rt->stack_class)) {
+    w->spare = s;
+    return COIR__AFTER_NOTHING;
+  }
+#endif
+  w->dead = s;
+  return COIR__AFTER_EXIT;
+}
+
 /* First thing on every arrival: what is left to do for the fiber that was switched away from. */
-static inline void arrive(struct coir__worker *w) {
+COIR_INLINE void arrive(struct coir__worker *w) {
   switch (w->after) {
   case COIR__AFTER_YIELD: requeue(w, w->prev); break;
+  case COIR__AFTER_ROTATE: coir__runq_push_after_take(w, w->prev); break;
   case COIR__AFTER_PARK:
 #if defined(COIR_TRACE)
     coir__trace_wait(w, w->prev); /* before somebody else can run it */
@@ -148,7 +157,7 @@ static inline void arrive(struct coir__worker *w) {
 }
 
 /* Takes what runs next. NULL: nothing, or it is time to look around. */
-static inline struct coir_fiber *pick(struct coir__worker *w) {
+COIR_INLINE struct coir_fiber *pick(struct coir__worker *w) {
   if (COIR_UNLIKELY(w->tick == 0 || atm_load_rlx(&w->attention))) return NULL;
   struct coir_fiber *f = coir__runq_pop(w);
   if (f) w->tick--;
@@ -156,7 +165,7 @@ static inline struct coir_fiber *pick(struct coir__worker *w) {
 }
 
 /* Binds a stack to a new fiber. False: memory is short. */
-static inline bool bind_stack(struct coir__worker *w, struct coir_fiber *f) {
+COIR_INLINE bool bind_stack(struct coir__worker *w, struct coir_fiber *f) {
   struct coir__stack *s = w->spare;
   if (COIR_LIKELY(s && f->stack_class == s->size_class)) w->spare = NULL;
   else s = coir__stack_take(w, (int)f->stack_class);
@@ -180,8 +189,7 @@ static inline void hand_to_loop(struct coir__worker *w, struct coir_fiber *f) {
 
 /* Leaves the calling stack, whose context goes to *save, for `f`, or for the thread's own stack when it is NULL.
  * Returns the worker on which the caller goes on. Inlined, as end() is: a dying fiber must not leave by a call. */
-static inline __attribute__((always_inline)) struct coir__worker *go(struct coir__worker *w, void **save,
-                                                                     struct coir_fiber *f, bool dying) {
+COIR_INLINE struct coir__worker *go(struct coir__worker *w, void **save, struct coir_fiber *f, bool dying) {
   void *fake = NULL;
   (void)fake, (void)dying;
 #if defined(COIR_TRACE)
@@ -208,8 +216,8 @@ static inline __attribute__((always_inline)) struct coir__worker *go(struct coir
   return w;
 }
 
-/* Suspends the calling fiber in favour of `next`. */
-static inline void suspend(struct coir__worker *w, struct coir_fiber *next, enum coir__after after) {
+/* Suspends the calling fiber in favour of `next`. Returns the worker on which it goes on. */
+COIR_INLINE struct coir__worker *suspend(struct coir__worker *w, struct coir_fiber *next, enum coir__after after) {
   struct coir_fiber *self = w->current;
   if (COIR_UNLIKELY(self->b.flags & COIR__FIBER_CANARY)) coir__stack_check(self->stack, __builtin_frame_address(0));
   atm_show(&self->b.worker, (int16_t)w->index);
@@ -219,6 +227,7 @@ static inline void suspend(struct coir__worker *w, struct coir_fiber *next, enum
   w = go(w, &self->sp, next, false);
   arrive(w);
   *w->errno_location = self->err;
+  return w;
 }
 
 void coir__switch_away(struct coir__worker *w, enum coir__after after) { suspend(w, pick(w), after); }
@@ -266,23 +275,24 @@ int coir_yield(void) {
   atomic_signal_fence(memory_order_seq_cst); /* as in coir__go_in; where fences are real ones `extra` is set */
   struct coir__worker *w = atm_load_acq(&t->worker);
   if (COIR_UNLIKELY(!w || w->extra)) goto slowly; /* leaves the worker as it is, which may not be ours any more */
+  uint64_t head;
   uint32_t tick = w->tick;
-  struct coir_fiber *self = w->current, *next = coir__runq_oldest(w);
-  if (COIR_UNLIKELY(!tick || !next || !next->sp || (self->b.flags & COIR__FIBER_SLOW))) {
+  struct coir_fiber *self = w->current, *next = coir__runq_oldest(w, &head);
+  void *sp;
+  if (COIR_UNLIKELY(!next || !tick || !(sp = next->sp) || (self->b.flags & COIR__FIBER_SLOW))) {
     coir__runq_leave(w);
     goto slowly;
   }
-  coir__runq_take_oldest(w);
+  coir__runq_take_oldest(w, head);
   w->tick = tick - 1;
   self->err = *w->errno_location;
   w->prev = self;
-  w->after = COIR__AFTER_YIELD;
+  w->after = COIR__AFTER_ROTATE;
   atm_show(&w->current, next);
   atm_show(&next->ran_at, atm_load_rlx(&w->look_tick));
-  w = coir__ctx_switch(&self->sp, next->sp, w);
-  bool usual =
-      w->after == COIR__AFTER_YIELD && !(w->prev->b.flags & COIR__FIBER_SLOW) && coir__runq_try_push(w, w->prev);
-  if (COIR_UNLIKELY(!usual)) w = arrive_slowly(w);
+  w = coir__ctx_switch(&self->sp, sp, w);
+  if (COIR_LIKELY(w->after == COIR__AFTER_ROTATE)) coir__runq_push_after_take(w, w->prev);
+  else w = arrive_slowly(w);
   *w->errno_location = self->err;
   coir__go_out_on(w, was);
   return 0;
@@ -437,25 +447,58 @@ void coir__ready(struct coir__worker *w, struct coir_fiber *f) {
 
 void coir__fiber_free(struct coir__worker *w, struct coir_fiber *f) {
   struct coir_runtime *rt = f->rt;
-  if (COIR_UNLIKELY(w && w->rt != rt)) w = NULL;
-  if (COIR_UNLIKELY(f->b.more & COIR__MORE_LOCALS)) {
+  if (w && w->rt != rt) w = NULL;
+  if (f->b.more & COIR__MORE_LOCALS) {
     coir__locals_free(rt, f->locals);
     f->locals = NULL;
   }
   coir__fiber_give(rt, w, f);
 }
 
-/* The status is final: wakes who waits for the end. The descriptor is gone, or another's, afterwards. */
-static void complete(struct coir__worker *w, struct coir_fiber *f) {
+/* The same inline, for the usual case. */
+COIR_INLINE void free_quickly(struct coir__worker *w, struct coir_fiber *f) {
+  bool is_usual = w && w->rt == f->rt && !(f->b.more & COIR__MORE_LOCALS);
+  if (COIR_UNLIKELY(!is_usual || !coir__fiber_give_quickly(w, f))) coir__fiber_free(w, f);
+}
+
+/* Whether who has been claimed out of the wait `open` would run next, if it were woken now: then it need not queue. */
+COIR_INLINE bool is_next(const struct coir__worker *w, struct coir__waiter *waiter, uint64_t open) {
+  const struct coir_fiber *f = coir__waiter_fiber(waiter);
+  /* Acquire: as in coir__wake_quick, which asks the same; and then pick() does. */
+  if (atm_load_acq(&waiter->parked) != (open & ~COIR__CODE_MASK)) return false;
+  if (w->rt != f->rt || (f->b.flags & COIR__FIBER_SPECIAL) || atm_load_rlx(&w->q.next)) return false;
+  if (f->b.worker != (int16_t)w->index && atm_load_rlx(&w->rt->tuned.affinity)) return false;
+  return w->tick && !(atm_load_rlx(&w->attention) | w->extra) && w->q.next_runs < COIR__NEXT_RUNS_MAX;
+}
+
+/* The status is final: wakes who waits for the end. The descriptor is gone, or another's, afterwards. Returns NULL; or,
+ * where `w` is about to run somebody else, who that is to be. */
+COIR_INLINE struct coir_fiber *complete_on(struct coir__worker *w, struct coir_fiber *f, bool is_over) {
   struct coir__waitq *q = &f->exit;
-  coir__bias_lock(w, &q->lock);
-  struct coir__clause *woken = q->list.first ? coir__waitlist_take_all(&q->list) : NULL;
+  struct coir__clause *woken = NULL, *others = NULL;
+  struct coir_fiber *next = NULL;
+  if (COIR_UNLIKELY(!w || !coir__bias_enter(w, &q->lock))) coir__bias_lock_slow(w, &q->lock);
+  if (!coir__waitlist_is_empty(&q->list)) woken = coir__waitlist_take(&q->list);
+  if (COIR_UNLIKELY(!coir__waitlist_is_empty(&q->list))) others = coir__waitlist_take_all(&q->list);
   uint32_t detached = atm_load_rlx(&f->ended) & COIR__DETACHED;
   /* Release: status and value. Pairs with the acquire in coir_join. */
   atm_store_rel(&f->ended, detached | COIR__ENDED);
   coir__bias_unlock(w, &q->lock);
-  coir__wake_all(w, woken);
-  if (detached) coir__fiber_free(w, f);
+  if (woken && is_over && !others && is_next(w, woken->waiter, woken->open)) {
+    next = coir__waiter_fiber(woken->waiter);
+    w->tick--;
+    w->q.next_runs++;
+    atm_bump(&w->counts.wakes, 1);
+  } else if (woken) {
+    coir__wake_on(w, woken->waiter);
+  }
+  if (COIR_UNLIKELY(others != NULL)) coir__wake_all(w, others);
+  if (detached) free_quickly(w, f);
+  return next;
+}
+
+static void __attribute__((noinline)) complete(struct coir__worker *w, struct coir_fiber *f) {
+  complete_on(w, f, false);
 }
 
 /* The same for one that belongs to somebody. */
@@ -488,9 +531,10 @@ static inline void __attribute__((always_inline, noreturn)) end(struct coir__wor
   /* Release: what this worker spawned was counted before. Pairs with the acquire in coir__live. */
   atm_store_rel(&w->counts.ended, atm_load_rlx(&w->counts.ended) + 1);
   s->fiber = NULL;
-  if (COIR_LIKELY(!coir__has_kin(f))) complete(w, f);
+  struct coir_fiber *next = NULL;
+  if (COIR_LIKELY(!coir__has_kin(f))) next = complete_on(w, f, true);
   else complete_kin(w, f);
-  struct coir_fiber *next = pick(w);
+  if (!next) next = pick(w);
   w->prev = NULL;
 #if !defined(COIR_SLOW_SWITCH)
   if (next && !next->stack && next->stack_class == s->size_class) {
@@ -504,8 +548,7 @@ static inline void __attribute__((always_inline, noreturn)) end(struct coir__wor
     coir__ctx_restart(s->top, fiber_main, w);
   }
 #endif
-  w->dead = s;
-  w->after = COIR__AFTER_EXIT;
+  w->after = leave_stack(w, s);
   void *nowhere;
   go(w, &nowhere, next, true);
   __builtin_unreachable();
@@ -531,7 +574,11 @@ static void fiber_main(void *worker) {
   coir__go_out_on(w, 0);
   if (COIR_LIKELY(!is_void)) f->status = entry(f->arg);
   else run_void(f, entry);
-  (void)coir__go_in_to_wait_on(&w, COIR_NEVER);
+  struct coir__thread *t = coir__thread_peek();
+  atm_store_rlx(&t->in, 1);
+  coir__fence_light(); /* as in coir__go_in_on */
+  w = atm_load_acq(&t->worker);
+  if (COIR_UNLIKELY(!w)) w = coir__go_home(t, COIR_NEVER);
   end(w);
 }
 
@@ -563,6 +610,12 @@ static inline bool attr_places(const struct coir_attr *attr) {
   return (when | attr->worker | attr->pinned) != 0;
 }
 
+/* Says nothing that coir_spawn would have to look up, or set down. */
+static inline bool attr_is_plain(const struct coir_attr *attr) {
+  uint32_t when = (uint32_t)attr->priority | (uint32_t)attr->preempt | attr->worker | attr->pinned | attr->is_void;
+  return !(when | ((uint32_t)attr->order & ~(uint32_t)COIR_ORDER_LIFO)) && !attr->stack_bytes && !attr->name;
+}
+
 static void attr_apply(struct coir_fiber *f, const struct coir_attr *attr, const struct coir__worker *w) {
   if (attr->preempt == COIR_ON) f->b.more |= COIR__MORE_PREEMPT;
   if (attr->preempt == COIR_OFF) f->b.more &= (uint8_t)~COIR__MORE_PREEMPT;
@@ -585,11 +638,9 @@ static void attr_apply(struct coir_fiber *f, const struct coir_attr *attr, const
   }
 }
 
-/* Makes a descriptor that runs fn(arg); everything that a former life may have left is reset. */
-static inline struct coir_fiber *fiber_make(struct coir_runtime *rt, struct coir__worker *w, coir_fn fn, void *arg,
-                                            uint32_t ended, uint32_t stack_class) {
-  struct coir_fiber *f = coir__fiber_take(rt, w);
-  if (COIR_UNLIKELY(!f)) return NULL;
+/* Makes a descriptor run fn(arg); everything that a former life may have left is reset. */
+COIR_INLINE void fiber_init(struct coir_runtime *rt, struct coir_fiber *f, coir_fn fn, void *arg, uint32_t ended,
+                            uint32_t stack_class) {
   f->sp = NULL;
   f->stack = NULL;
   f->arg = arg;
@@ -602,7 +653,6 @@ static inline struct coir_fiber *fiber_make(struct coir_runtime *rt, struct coir
   atm_store_rel(&f->entry, fn); /* last: from here on who walks the slabs finds it */
   coir__fence_light();          /* pairs with the heavy fence in cancel_all() (runtime.c) */
   if (COIR_UNLIKELY(atm_load_rlx(&rt->cancel_all))) atm_or_sc(&f->waiter.cancel, COIR__CANCEL_ALWAYS);
-  return f;
 }
 
 /* Counts and queues a new fiber. */
@@ -630,8 +680,9 @@ static inline int prepare(struct coir_runtime *rt, struct coir__worker *w, coir_
   int size_class = rt->stack_class;
   if (attr && (attr_places(attr) || attr->stack_bytes)) size_class = coir__attr_check(rt, attr);
   if (COIR_UNLIKELY(size_class < 0)) return size_class;
-  struct coir_fiber *f = fiber_make(rt, w, fn, arg, detached ? COIR__DETACHED : 0, (uint32_t)size_class);
+  struct coir_fiber *f = coir__fiber_take(rt, w);
   if (COIR_UNLIKELY(!f)) return -ENOMEM;
+  fiber_init(rt, f, fn, arg, detached ? COIR__DETACHED : 0, (uint32_t)size_class);
   if (attr && attr->is_void) f->b.more |= COIR__MORE_VOID;
   if (attr && (attr_places(attr) || attr->name)) attr_apply(f, attr, w);
   *out = f;
@@ -678,10 +729,33 @@ void coir__fiber_kin(struct coir_fiber *f) {
   f->b.more |= COIR__MORE_KIN;
 }
 
-int coir_spawn(coir_fn fn, void *arg, const struct coir_attr *attr, struct coir_fiber **out) {
+static int __attribute__((noinline)) spawn_anyhow(coir_fn fn, void *arg, const struct coir_attr *attr,
+                                                  struct coir_fiber **out) {
   COIR_INSIDE_ON(w);
   w = coir__self_of(w);
   return spawn(coir__caller_runtime(w), w, fn, arg, attr, out);
+}
+
+/* The same as spawn_anyhow, for a fiber that spawns one without attributes (but for detached, and the order) and has a
+ * descriptor at hand: written out, as coir_yield is. */
+int coir_spawn(coir_fn fn, void *arg, const struct coir_attr *attr, struct coir_fiber **out) {
+  struct coir__thread *t = coir__thread_peek();
+  if (COIR_UNLIKELY(!t || !fn || (attr && !attr_is_plain(attr)))) return spawn_anyhow(fn, arg, attr, out);
+  uint32_t was = atm_load_rlx(&t->in);
+  atm_store_rlx(&t->in, 1);
+  coir__fence_light(); /* as in coir__go_in_on */
+  struct coir__worker *w = atm_load_acq(&t->worker);
+  struct coir_fiber *f = COIR_LIKELY(w && w->current) ? coir__fiber_take_quickly(w) : NULL;
+  if (COIR_UNLIKELY(!f)) {
+    atm_store_rel(&t->in, was); /* as in coir__go_out */
+    return spawn_anyhow(fn, arg, attr, out);
+  }
+  struct coir_runtime *rt = w->rt;
+  fiber_init(rt, f, fn, arg, !out || (attr && attr->detached) ? COIR__DETACHED : 0, (uint32_t)rt->stack_class);
+  if (out) *out = f;
+  publish(rt, w, f, attr ? attr->order : COIR_ORDER_FIFO);
+  atm_store_rel(&t->in, was);
+  return 0;
 }
 
 int coir_go(coir_fn fn, void *arg) { return coir_spawn(fn, arg, NULL, NULL); }
@@ -737,26 +811,83 @@ static int wait_for_end(struct coir__worker *w, struct coir_fiber *f, int64_t de
   return code < COIR__CODE_CLAUSE ? coir__wait_result(code) : 0;
 }
 
-int coir_join(struct coir_fiber *fiber, struct coir_result *out, int64_t deadline) {
+/* The same without a deadline, by the fiber that *w runs, which has room on its stack for it all: see coir__wait_quick.
+ * Stores the worker on which it goes on. */
+COIR_INLINE int wait_for_end_quickly(struct coir__worker **w, struct coir_fiber *f) {
+  struct coir__wait wait;
+  struct coir__clause clause;
+  struct coir_fiber *self = (*w)->current;
+  if (COIR_UNLIKELY(!coir__bias_enter(*w, &f->exit.lock))) coir__bias_lock_slow(*w, &f->exit.lock);
+  if (COIR_UNLIKELY(atm_load_rlx(&f->ended) & COIR__ENDED)) {
+    coir__bias_unlock(*w, &f->exit.lock);
+    return 0;
+  }
+  coir__wait_open(*w, &wait, COIR__REASON_JOIN, f->id, COIR_NEVER, COIR__CODE_OPEN);
+  coir__wait_add(&wait, &clause, &f->exit);
+  coir__bias_unlock(*w, &f->exit.lock);
+  coir__fence_light(); /* as in coir__wait */
+  if (COIR_UNLIKELY(atm_load_acq(&self->waiter.cancel) != 0)) {
+    uint32_t code = coir__wait(&wait);
+    *w = coir__self();
+    return code == COIR__CODE_CLAUSE ? 0 : coir__wait_result(code);
+  }
+  self->wait = &wait;
+  atm_bump(&(*w)->counts.parks, 1);
+  *w = suspend(*w, pick(*w), COIR__AFTER_PARK);
+  uint32_t code = (uint32_t)(atm_load_rlx(&self->waiter.word) & COIR__CODE_MASK); /* relaxed: as in coir__wait */
+  if (COIR_UNLIKELY(code != COIR__CODE_CLAUSE)) coir__wait_tidy_up(&wait, code);
+  self->wait = NULL;
+  return COIR_LIKELY(code == COIR__CODE_CLAUSE) ? 0 : coir__wait_result(code);
+}
+
+/* It has ended: takes what it left, and gives the descriptor back. */
+COIR_INLINE void take_result(struct coir__worker *w, struct coir_fiber *f, struct coir_result *out) {
+  struct coir__bias *l = &f->exit.lock;
+  /* Acquire, in this order: as in coir__bias_is_held. It is we who would be inside what leans towards us. */
+  bool is_free = !atm_load_acq(&l->lock.held);
+  uint32_t owner = atm_load_acq(&l->owner);
+  is_free = is_free && (!(owner & COIR__BIAS_OWNED) || (w && owner == w->bias));
+  if (COIR_UNLIKELY(!is_free && coir__bias_is_held(l))) { /* complete() is about to let go of it */
+    coir__bias_lock(w, l);
+    coir__bias_unlock(w, l);
+  }
+  if (out) {
+    out->status = f->status;
+    out->value = f->b.flags & COIR__FIBER_VALUED ? f->value : NULL;
+  }
+  free_quickly(w, f);
+}
+
+static int __attribute__((noinline)) join_anyhow(struct coir_fiber *fiber, struct coir_result *out, int64_t deadline) {
   COIR_INSIDE_TO_WAIT_ON(w, deadline);
   w = coir__self_of(w);
-  if (COIR_UNLIKELY(!fiber)) return -EINVAL;
-  if (COIR_UNLIKELY(fiber == (w ? w->current : coir__me()))) return -EDEADLK;
+  if (!fiber) return -EINVAL;
+  if (fiber == (w ? w->current : coir__me())) return -EDEADLK;
   if (!(atm_load_acq(&fiber->ended) & COIR__ENDED)) {
     int rc = wait_for_end(w, fiber, deadline);
     if (rc) return rc;
     w = coir__self();
   }
-  if (COIR_UNLIKELY(coir__bias_is_held(&fiber->exit.lock))) { /* complete() is about to let go of it */
-    coir__bias_lock(w, &fiber->exit.lock);
-    coir__bias_unlock(w, &fiber->exit.lock);
-  }
-  if (out) {
-    out->status = fiber->status;
-    out->value = fiber->b.flags & COIR__FIBER_VALUED ? fiber->value : NULL;
-  }
-  coir__fiber_free(w, fiber);
+  take_result(w, fiber, out);
   return 0;
+}
+
+/* The same as join_anyhow, for a fiber that may wait for another one without limit: written out, as coir_yield is. */
+int coir_join(struct coir_fiber *fiber, struct coir_result *out, int64_t deadline) {
+  struct coir__thread *t = coir__thread_peek();
+  if (COIR_UNLIKELY(!t || !fiber || deadline != COIR_NEVER)) return join_anyhow(fiber, out, deadline);
+  uint32_t was = atm_load_rlx(&t->in);
+  atm_store_rlx(&t->in, 1);
+  coir__fence_light(); /* as in coir__go_in_on */
+  struct coir__worker *w = atm_load_acq(&t->worker);
+  if (COIR_UNLIKELY(!w || !w->current || w->current == fiber)) {
+    atm_store_rel(&t->in, was); /* as in coir__go_out */
+    return join_anyhow(fiber, out, deadline);
+  }
+  int rc = atm_load_acq(&fiber->ended) & COIR__ENDED ? 0 : wait_for_end_quickly(&w, fiber);
+  if (COIR_LIKELY(!rc)) take_result(w, fiber, out);
+  coir__go_out_on(w, was);
+  return rc;
 }
 
 void coir_detach(struct coir_fiber *fiber) {

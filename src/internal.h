@@ -84,7 +84,7 @@ void coir__bias_fork_child(void);
 void coir__bias_lock_slow(struct coir__worker *w, struct coir__bias *l);
 
 /* Locks if the lock leans to `w`, and leaves what was locked so: for paths that give up otherwise. */
-static inline bool coir__bias_enter(struct coir__worker *w, struct coir__bias *l) {
+COIR_INLINE bool coir__bias_enter(struct coir__worker *w, struct coir__bias *l) {
   if (COIR_UNLIKELY(atm_load_rlx(&l->owner) != w->bias)) return false;
   COIR_DCHECK(!atm_load_rlx(w->inside), "no two such locks are held at once");
   /* Release: whoever finds that we are inside something else by now sees what we did in the former. */
@@ -118,7 +118,7 @@ static inline void coir__bias_lock(struct coir__worker *w, struct coir__bias *l)
   coir__bias_lock_slow(w, l);
 }
 
-static inline void coir__bias_unlock(struct coir__worker *w, struct coir__bias *l) {
+COIR_INLINE void coir__bias_unlock(struct coir__worker *w, struct coir__bias *l) {
   /* Release: pairs with the acquire in evict(). Afterwards the lock's memory may be gone. */
   if (COIR_LIKELY(w && atm_load_rlx(w->inside) == l)) atm_store_rel(w->inside, NULL);
   else coir__unlock(&l->lock);
@@ -222,26 +222,44 @@ void coir__trace_wait(const struct coir__worker *w, const struct coir_fiber *f);
 #define COIR_INSIDE_TO_WAIT_ON(w, deadline)                          \
   struct coir__worker *w __attribute__((unused));                    \
   uint32_t coir__was COIR__LEAVES = coir__go_in_to_wait_on(&w, deadline)
+/* The same, inlined: for the few calls of which a program makes millions a second. */
+#define COIR_INSIDE_INLINED_ON(w)                         \
+  struct coir__worker *w __attribute__((unused));         \
+  uint32_t coir__was COIR__LEAVES = coir__look_inside(&w); \
+  if (COIR_UNLIKELY(!w)) w = coir__carried_late()
+#define COIR_INSIDE_TO_WAIT_INLINED_ON(w, deadline)       \
+  struct coir__worker *w __attribute__((unused));         \
+  uint32_t coir__was COIR__LEAVES = coir__look_inside(&w); \
+  if (COIR_UNLIKELY(!w)) w = coir__go_home(coir__thread_peek(), deadline)
 #define COIR__LEAVES __attribute__((cleanup(coir__go_out), unused))
 struct coir__worker *coir__go_home(struct coir__thread *t, int64_t deadline);
 /* The thread has seen that it carries no worker; waits for the verdict of who may be taking it. And, when it is paused,
  * for its turn: so it is asked first thing in a call, while nothing is locked. */
 struct coir__worker *coir__carried_after(struct coir__thread *t);
 
-static inline uint32_t coir__go_in_on(struct coir__worker **out, bool stays) {
+/* As carried_after, for a thread that Coir may not know. */
+static inline struct coir__worker *coir__carried_late(void) {
+  struct coir__thread *t = coir__thread_peek();
+  return t ? coir__carried_after(t) : NULL;
+}
+
+static inline __attribute__((always_inline)) uint32_t coir__look_inside(struct coir__worker **out) {
   struct coir__thread *t = coir__thread_peek();
   *out = NULL;
   if (COIR_UNLIKELY(!t)) return 0;
   uint32_t was = atm_load_rlx(&t->in);
   atm_store_rlx(&t->in, 1);
   coir__fence_light(); /* the word before the look at the worker; pairs with the heavy fence in coir__carry_take */
-  struct coir__worker *w = atm_load_acq(&t->worker); /* what who gave it did with it */
-  if (COIR_UNLIKELY(!w) && stays) w = coir__carried_after(t);
-  *out = w;
+  *out = atm_load_acq(&t->worker); /* what who gave it did with it */
+  return was;
+}
+static inline uint32_t coir__go_in_on(struct coir__worker **out, bool stays) {
+  uint32_t was = coir__look_inside(out);
+  if (COIR_UNLIKELY(!*out) && stays) *out = coir__carried_late();
   return was;
 }
 static inline uint32_t coir__go_in_to_wait_on(struct coir__worker **out, int64_t deadline) {
-  uint32_t was = coir__go_in_on(out, false);
+  uint32_t was = coir__look_inside(out);
   if (COIR_UNLIKELY(!*out)) *out = coir__go_home(coir__thread_peek(), deadline);
   return was;
 }
@@ -382,8 +400,8 @@ void coir__wait_begin_as(struct coir__worker *w, struct coir__wait *wait, enum c
 /* Like that, and the fiber cannot be dropped meanwhile: another thread works on its frame. */
 void coir__wait_begin_bound(struct coir__wait *wait, enum coir__reason reason, uint64_t object);
 /* `lock` guards `list` and is held. */
-static inline void coir__wait_add_to(struct coir__wait *wait, struct coir__clause *c, struct coir__waitlist *list,
-                                     struct coir__bias *lock) {
+COIR_INLINE void coir__wait_add_to(struct coir__wait *wait, struct coir__clause *c, struct coir__waitlist *list,
+                                   struct coir__bias *lock) {
   c->waiter = wait->self;
   c->open = wait->open;
   c->code = COIR__CODE_CLAUSE + wait->count++;
@@ -438,14 +456,14 @@ static inline int coir__wait_result(uint32_t code) {
          : code == COIR__CODE_CANCELED ? -ECANCELED
                                        : (int)(code - COIR__CODE_CLAUSE);
 }
-static inline bool coir__claim(const struct coir__clause *c) {
+COIR_INLINE bool coir__claim(const struct coir__clause *c) {
   uint64_t open = c->open;
   /* Acquire and release: who loses sees nothing; who wins orders its results before the wake. */
   return atm_cas_ar(&c->waiter->word, &open, (open & ~COIR__CODE_MASK) | c->code);
 }
 /* Claims the first clause that can be claimed; the lock is held. It is unlinked, and so are those that could not.
  * NULL: nobody waits. The caller wakes its waiter when it has given the lock back. */
-static inline struct coir__clause *coir__waitlist_take(struct coir__waitlist *list) {
+COIR_INLINE struct coir__clause *coir__waitlist_take(struct coir__waitlist *list) {
   for (struct coir__clause *c; (c = atm_load_rlx(&list->first)) != NULL;) {
     struct coir__clause *next = c->next;
     atm_store_rlx(&list->first, next);
@@ -625,7 +643,30 @@ void coir__balance(struct coir__worker *w, int64_t now); /* give some away if it
 /* ---- slab.c: descriptors --------------------------------------------------------------------------------------- */
 struct coir_fiber *coir__fiber_take(struct coir_runtime *rt,
                                     struct coir__worker *w); /* w may be NULL. NULL: no memory */
+#define COIR__FETCH_AHEAD 6 /* descriptors: about as many as are spawned while memory answers */
+/* The same by a worker for itself, as long as it has all at hand. NULL: it has not. */
+COIR_INLINE struct coir_fiber *coir__fiber_take_quickly(struct coir__worker *w) {
+  struct coir__magazine *m = w->fibers;
+  if (COIR_UNLIKELY(!m || m->count == 0 || w->id_next == w->id_end)) return NULL;
+  uint64_t at = --m->count;
+  struct coir_fiber *f = m->fibers[at];
+  if (COIR_LIKELY(at >= COIR__FETCH_AHEAD)) {
+    __builtin_prefetch(m->fibers[at - COIR__FETCH_AHEAD], 1);
+    __builtin_prefetch((char *)m->fibers[at - COIR__FETCH_AHEAD] + COIR__LINE, 1);
+  }
+  f->id = w->id_next++;
+  return f;
+}
 void coir__fiber_give(struct coir_runtime *rt, struct coir__worker *w, struct coir_fiber *f); /* w may be NULL */
+/* The same by a worker of its runtime, as long as it has room at hand. False: it has not. */
+COIR_INLINE bool coir__fiber_give_quickly(struct coir__worker *w, struct coir_fiber *f) {
+  struct coir__magazine *m = w->fibers;
+  if (COIR_UNLIKELY(!m || m->count == COIR__MAGAZINE_MAX)) return false;
+  /* Relaxed: a list that is being made may still show it, as it would have a moment ago. */
+  atm_store_rlx(&f->entry, NULL);
+  m->fibers[m->count++] = f;
+  return true;
+}
 void coir__slabs_destroy(struct coir_runtime *rt);
 
 /* ---- local.c: fiber-local values ------------------------------------------------------------------------------- */

@@ -29,6 +29,7 @@
 #define MONITOR_QUIET 8            /* such naps, in which nobody runs anything, before it rests */
 #define MONITOR_AGAIN COIR_US(100) /* it was inside, or its clock has to be read once more */
 #define MONITOR_TRIES 16
+#define LOOK_LATE COIR_US(500)     /* since a worker that runs fibers has looked around */
 #define STILL_PARTS 8 /* blocked: has used less than this part of the time */
 
 #define ASKS_MAX 50     /* looks at which a stuck worker cannot be had, or no thread for it, before that is told */
@@ -229,6 +230,8 @@ static void look_at_worker(struct monitor_look *look, struct coir__worker *w) {
   w->watch.at = look->now;
   if (!t || (atm_load_rlx(&w->rt->idle_mask) >> w->index & 1)) return;
   look->is_busy = true;
+  /* Its fibers have become slower: it does not count down to its next look at the pace of the last round. */
+  if (!same && look->now - w->watch.looked_at > LOOK_LATE) atm_store_rlx(&w->attention, 1);
   look_at_clock(w, t, same, look->now);
   w->watch.is_helpless = false;
   int64_t nap = same ? look_at_stuck(w, t, look->now) : first_nap(w, look->now);

@@ -160,7 +160,7 @@ static int __attribute__((noinline)) mutex_lock_slowly(struct mutex *m, int64_t 
 
 /* The usual case written out: a fiber locks a free mutex whose lock leans to its worker. About 25 instructions. */
 int coir_mutex_lock(struct coir_mutex *mutex, int64_t deadline) {
-  COIR_INSIDE_TO_WAIT_ON(w, deadline);
+  COIR_INSIDE_TO_WAIT_INLINED_ON(w, deadline);
   struct mutex *m = mutex_of(mutex);
   if (COIR_LIKELY(w && w->current && coir__bias_enter(w, &m->q.lock))) {
     bool is_taken = mutex_take(m, &w->current->waiter, (uint8_t)w->index);
@@ -231,7 +231,7 @@ static void __attribute__((noinline)) mutex_unlock_slowly(struct mutex *m) {
 
 /* As in coir_mutex_lock. */
 void coir_mutex_unlock(struct coir_mutex *mutex) {
-  COIR_INSIDE_ON(w);
+  COIR_INSIDE_INLINED_ON(w);
   struct mutex *m = mutex_of(mutex);
   if (COIR_LIKELY(w && w->current && coir__bias_enter(w, &m->q.lock))) {
     bool is_done = atm_load_rlx(&m->owner) == &w->current->waiter && mutex_release(m);

@@ -63,6 +63,7 @@ static struct coir__ring *ring_new(struct coir_runtime *rt, uint64_t slots, stru
   struct coir__ring *r = coir__alloc(rt, sizeof *r + slots * sizeof r->slots[0]);
   if (!r) return NULL;
   r->mask = slots - 1;
+  r->bytes = r->mask * sizeof r->slots[0];
   r->older = older;
   return r;
 }

@@ -38,6 +38,12 @@ static inline void coir__ring_set(struct coir__ring *r, uint64_t i, struct coir_
   atm_store_rlx(&r->slots[i & r->mask], f);
 }
 
+/* The slot of a head or tail: the same, by fewer instructions. */
+static inline _Atomic(struct coir_fiber *) *coir__ring_at(struct coir__ring *r, uint64_t at) {
+  _Static_assert(sizeof r->slots[0] == 8, "the shift below");
+  return (void *)((char *)r->slots + (at >> (COIR__RING_SHIFT - 3) & r->bytes));
+}
+
 /* Behind everything; false if the ring is full. */
 static inline bool coir__runq_try_push(struct coir__worker *w, struct coir_fiber *f) {
   struct coir__runq *q = &w->q;
@@ -138,28 +144,36 @@ static inline struct coir__lean *coir__runq_pop_job(struct coir__worker *w) {
 /* ---- The plain pop, in three steps, for the fast path of coir_yield -------------------------------------------- */
 
 /* Enters, and returns the oldest of the ring, which stays there. NULL: there is none, or something needs a closer
- * look (a thief inside, the next slot, bound fibers, jobs, attention). Whatever it returns, take it or leave. */
-static inline struct coir_fiber *coir__runq_oldest(struct coir__worker *w) {
+ * look (a thief inside, the next slot, attention). Whatever it returns, take it or leave. `extra` is not set. */
+static inline struct coir_fiber *coir__runq_oldest(struct coir__worker *w, uint64_t *head) {
   struct coir__runq *q = &w->q;
-  if (COIR_UNLIKELY(atm_load_rlx(&w->attention) | w->extra)) return NULL;
   atm_store_rlx(&q->busy, 1);
   /* busy before the look at thieves; pairs with the heavy fence in thief_enter. This is a light fence: where those
    * are real ones, `extra` is always set. */
   atomic_signal_fence(memory_order_seq_cst);
   /* Acquire: a thief that has left has left head as it is now. Pairs with its release of q.thieves. */
-  if (COIR_UNLIKELY(atm_load_acq(&q->thieves) != 0 || atm_load_rlx(&q->next))) return NULL;
-  uint64_t head = atm_load_rlx(&q->head);
-  if (COIR_UNLIKELY(head == atm_load_rlx(&q->tail))) return NULL; /* a gap has an oldest before it */
-  return coir__ring_get(atm_load_rlx(&q->ring), head >> COIR__RING_SHIFT);
+  uint64_t unusual = atm_load_acq(&q->thieves) | atm_load_rlx(&w->attention);
+  if (COIR_UNLIKELY(unusual | (uintptr_t)atm_load_rlx(&q->next))) return NULL;
+  *head = atm_load_acq(&q->head); /* acquire: coir__runq_push_after_take relies on it, as in coir__runq_try_push */
+  if (COIR_UNLIKELY(*head == atm_load_rlx(&q->tail))) return NULL; /* a gap has an oldest before it */
+  return atm_load_rlx(coir__ring_at(atm_load_rlx(&q->ring), *head));
 }
 
 static inline void coir__runq_leave(struct coir__worker *w) {
   atm_store_rel(&w->q.busy, 0); /* I4: head and next before it. Pairs with the acquire in thief_enter */
 }
 
-static inline void coir__runq_take_oldest(struct coir__worker *w) {
-  atm_store_rlx(&w->q.head, coir__head_next(atm_load_rlx(&w->q.head)));
+static inline void coir__runq_take_oldest(struct coir__worker *w, uint64_t head) {
+  atm_store_rlx(&w->q.head, coir__head_next(head));
   coir__runq_leave(w);
+}
+
+/* Behind everything, by who has just taken the oldest, and pushed nothing since: so there is room. */
+static inline void coir__runq_push_after_take(struct coir__worker *w, struct coir_fiber *f) {
+  struct coir__runq *q = &w->q;
+  uint64_t tail = atm_load_rlx(&q->tail);
+  atm_store_rlx(coir__ring_at(atm_load_rlx(&q->ring), tail), f);
+  atm_store_rel(&q->tail, tail + COIR__RING_ONE); /* as in coir__runq_try_push */
 }
 
 /* ---- The pop --------------------------------------------------------------------------------------------------- */

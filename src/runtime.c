@@ -465,7 +465,7 @@ void coir__runtime_let_go(struct coir_runtime *rt) { pthread_mutex_unlock(&rt->c
 
 void coir__runtime_cancel_all(struct coir_runtime *rt) {
   atm_store_sc(&rt->cancel_all, 1);
-  coir__fence_heavy(); /* pairs with the light fence in fiber_make: a fiber that we do not find finds the flag */
+  coir__fence_heavy(); /* pairs with the light fence in fiber_init: a fiber that we do not find finds the flag */
   for (struct coir__slab *slab = atm_load_acq(&rt->slabs); slab; slab = slab->next)
     for (uint32_t i = 0; i < slab->count; i++) {
       struct coir_fiber *f = &slab->fibers[i];

@@ -12,7 +12,6 @@
 #define SLAB_MIN ((size_t)64 << 10)
 #define SLAB_MAX ((size_t)4 << 20)
 #define SLAB_HUGE ((size_t)2 << 20)
-#define AHEAD 6 /* descriptors to fetch ahead: about as many as are spawned while memory answers */
 #define ID_BLOCK 256
 
 static _Atomic(uint64_t) next_id = 1;
@@ -118,22 +117,12 @@ static struct coir_fiber *take_outside(struct coir_runtime *rt) {
 
 struct coir_fiber *coir__fiber_take(struct coir_runtime *rt, struct coir__worker *w) {
   if (COIR_UNLIKELY(!w)) return take_outside(rt);
-  struct coir__magazine *m = w->fibers;
-  if (COIR_UNLIKELY(!m || m->count == 0)) {
-    if (!reload(rt, w, false)) return NULL;
-    m = w->fibers;
-  }
-  struct coir_fiber *f = m->fibers[--m->count];
-  if (COIR_LIKELY(m->count >= AHEAD)) {
-    __builtin_prefetch(m->fibers[m->count - AHEAD], 1);
-    __builtin_prefetch((char *)m->fibers[m->count - AHEAD] + COIR__LINE, 1);
-  }
-  if (COIR_UNLIKELY(w->id_next == w->id_end)) {
+  if ((!w->fibers || w->fibers->count == 0) && !reload(rt, w, false)) return NULL;
+  if (w->id_next == w->id_end) {
     w->id_next = atm_add_rlx(&next_id, ID_BLOCK);
     w->id_end = w->id_next + ID_BLOCK;
   }
-  f->id = w->id_next++;
-  return f;
+  return coir__fiber_take_quickly(w);
 }
 
 /* A magazine of the depot with room, or NULL; slab_lock is held. */
@@ -167,17 +156,10 @@ static void give_outside(struct coir_runtime *rt, struct coir_fiber *f) {
 }
 
 void coir__fiber_give(struct coir_runtime *rt, struct coir__worker *w, struct coir_fiber *f) {
-  /* Relaxed: a list that is being made may still show it, as it would have a moment ago. */
-  atm_store_rlx(&f->entry, NULL);
-  struct coir__magazine *m = w ? w->fibers : NULL;
-  if (COIR_UNLIKELY(!m || m->count == COIR__MAGAZINE_MAX)) {
-    if (!w || !reload(rt, w, true)) {
-      give_outside(rt, f);
-      return;
-    }
-    m = w->fibers;
-  }
-  m->fibers[m->count++] = f;
+  if (w && coir__fiber_give_quickly(w, f)) return;
+  if (w && reload(rt, w, true) && coir__fiber_give_quickly(w, f)) return;
+  atm_store_rlx(&f->entry, NULL); /* as there */
+  give_outside(rt, f);
 }
 
 static void magazines_free(struct coir_runtime *rt, struct coir__magazine *m) {

@@ -378,6 +378,7 @@ struct coir__lean {
  * run, so that a thief may still read them. */
 struct coir__ring {
   uint64_t mask;            /* (c) */
+  uint64_t bytes;           /* (c) the mask of where a slot lies */
   struct coir__ring *older; /* (c) the one that this replaced */
   _Atomic(struct coir_fiber *) slots[];
 };
@@ -420,7 +421,13 @@ struct coir__lane {
 #define COIR__LOOK_SHIFT 16 /* 65 us: 31 bits of it last for 39 hours */
 
 /* What is left to do for the fiber that was switched away from, by whoever runs next on that worker. */
-enum coir__after { COIR__AFTER_NOTHING = 0, COIR__AFTER_YIELD, COIR__AFTER_PARK, COIR__AFTER_EXIT };
+enum coir__after {
+  COIR__AFTER_NOTHING = 0,
+  COIR__AFTER_YIELD,
+  COIR__AFTER_ROTATE, /* it has yielded to the oldest of the ring, and has nothing special about it */
+  COIR__AFTER_PARK,
+  COIR__AFTER_EXIT
+};
 
 /* Numbers that only one worker writes. */
 struct coir__counts {

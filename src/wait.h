@@ -4,8 +4,8 @@
 
 #include "runq.h"
 
-static inline void coir__wait_fill(struct coir__wait *wait, struct coir__worker *w, struct coir__waiter *self,
-                                   int64_t deadline, enum coir__code code) {
+COIR_INLINE void coir__wait_fill(struct coir__wait *wait, struct coir__worker *w, struct coir__waiter *self,
+                                 int64_t deadline, enum coir__code code) {
   uint64_t number = (atm_load_rlx(&self->word) & ~COIR__CODE_MASK) + COIR__CODE_MASK + 1;
   if (COIR_UNLIKELY(number == 0)) number = COIR__CODE_MASK + 1; /* 0 is what note says when it says nothing */
   if (COIR_UNLIKELY(self->shield) && code < COIR__CODE_SHIELDED) code = COIR__CODE_SHIELDED;
@@ -21,8 +21,8 @@ static inline void coir__wait_fill(struct coir__wait *wait, struct coir__worker 
 }
 
 /* Begins a wait of the fiber that w runs. */
-static inline void coir__wait_open(struct coir__worker *w, struct coir__wait *wait, enum coir__reason reason,
-                                   uint64_t object, int64_t deadline, enum coir__code code) {
+COIR_INLINE void coir__wait_open(struct coir__worker *w, struct coir__wait *wait, enum coir__reason reason,
+                                 uint64_t object, int64_t deadline, enum coir__code code) {
   struct coir_fiber *f = w->current;
   atm_store_rlx(&f->waits_on, object << 8 | reason);
   atm_store_rlx(&f->since, w->looked_at);

@@ -2,7 +2,8 @@
  *
  * Fibers switch to each other without coming here. They come back when there is nothing to pick, when somebody asked
  * for attention, or after tick_limit dispatches: chosen so that the loop looks at clock, poller, inbox and lanes
- * about every LOOK_NS, whatever the fibers do, and reads the clock only then. */
+ * about every LOOK_NS, whatever the fibers do, and reads the clock only then. When they get slower in the middle of a
+ * round, the monitor asks for attention. */
 #include "runq.h"
 
 #define LOOK_NS COIR_US(100)
@@ -11,7 +12,7 @@
 #ifdef COIR_HARD
 #define TICKS_MAX 3
 #else
-#define TICKS_MAX 64
+#define TICKS_MAX 256
 #endif
 #define WAKE_BATCH 64
 
