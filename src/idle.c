@@ -19,14 +19,16 @@
  *
  * The heavy fence is dear where other threads of the process run: 0.7 us on some machines, 17 us on virtual ones that
  * have to leave the guest for an interrupt. So the first sleep after some work is brief and does without: what it
- * misses for want of the fence it finds when its 50 us are over. Only who has found nothing then executes the fence,
- * and sleeps deeply, without limit. On a busy server most sleeps end before that.
+ * misses for want of the fence the monitor sees, each millisecond, or it finds it itself when its 5 ms are over. Only
+ * who has found nothing then executes the fence, and sleeps deeply, without limit. On a busy server most sleeps end
+ * before that. A brief sleep is not shorter than a tick of the system's clock, since then its timer has to be set in
+ * the hardware: 8 us more for each sleep and wake on a virtual machine, where a wake is 2.
  *
  * Lone fibers. A fiber that is alone in a queue, or in a next slot, will mostly be run by its owner in no time:
  * moving it would cost more than it takes. So thieves leave it, unless the owner has not dispatched anything since
  * they last looked. (Work without a fiber is announced all the same, every 50 us.) One idle worker is the watcher: it
- * sleeps by the clock (50 us, doubling to 10 ms), and looks each time. While there is a watcher, lone fibers are not
- * announced. When all were idle for the whole of its longest sleep it retires, so an idle runtime does not wake at
+ * sleeps by the clock (5 ms, then 10), and looks each time, and when the monitor says that somebody is stuck. While
+ * there is a watcher, lone fibers are not announced. When all were idle for the whole of its longest sleep it retires, so an idle runtime does not wake at
  * all. Who begins to run, finds no watcher, and knows somebody who sleeps deeply, wakes one; who sleeps briefly will
  * take the watch by itself.
  *
@@ -52,19 +54,21 @@
  *     WATCH_MAX. It becomes 0 before that worker runs a fiber, and before the last look of one that retires.
  * I4: somebody watches, or nobody sleeps deeply, or nobody runs (but for moments in which one of them is on its way
  *     to change it).
- * Bounds: half of the busy workers search; STEAL_ROUNDS rounds; watch from 50 us to 10 ms. */
+ * Bounds: half of the busy workers search; STEAL_ROUNDS rounds; watch from 5 to 10 ms. */
 #include "internal.h"
 
 #define STEAL_ROUNDS 2
 #define FUTILE_MAX 2
-#define BRIEF COIR_US(50)
+#define BRIEF COIR_MS(5)
+#define ANNOUNCE_NS COIR_US(50)
+#define SHORTLY COIR_US(50)
 #define SPIN_NS COIR_US(20)
 #define SPIN_SOON COIR_US(200) /* a sleep that ended sooner should have been a spin */
 #define CREDIT_SPINS 2          /* from this much credit on a worker spins */
 #define CREDIT_MAX 8
 #define CREDIT_LOSS 2
-#define FENCE_FROM COIR_MS(1) /* shorter sleeps do without the heavy fence */
-#define WATCH_MIN COIR_US(50)
+#define FENCE_FROM COIR_MS(6) /* shorter sleeps do without the heavy fence */
+#define WATCH_MIN COIR_MS(5)
 #define WATCH_MAX COIR_MS(10)
 #define NAP_MIN COIR_MS(1)
 #define NAP_MAX COIR_MS(10)
@@ -128,7 +132,7 @@ static bool is_worth_it(const struct coir__worker *victim) {
 static bool is_lone_announced(struct coir__worker *w) {
   if (!coir__runq_has_lean(w)) return false;
   int64_t now = coir__os_now();
-  if (now - w->announced_at < BRIEF) return false;
+  if (now - w->announced_at < ANNOUNCE_NS) return false;
   w->announced_at = now;
   return true;
 }
@@ -241,6 +245,16 @@ static enum sight look(struct coir__worker *w) {
     if (may_steal(w, victim, true, true)) sight = LONE;
   }
   return sight;
+}
+
+PEEKS void coir__idle_remind(struct coir_runtime *rt, bool is_stuck) {
+  uint64_t mask = atm_load_rlx(&rt->idle_mask);
+  if (!mask || mask == everybody(rt) || atm_load_rlx(&rt->searching)) return;
+  if (look(rt->workers[__builtin_ctzll(mask)]) == WORK) wake_one(rt, 0);
+  for (; is_stuck && mask; mask &= mask - 1) {
+    struct coir__worker *w = rt->workers[__builtin_ctzll(mask)];
+    if (PEEK(w->is_watcher)) rouse(w);
+  }
 }
 
 /* I4. Sequentially consistent: we have cleared watching, or our bit, and look at deep; who is about to sleep deeply has
@@ -432,7 +446,7 @@ static bool last_look(struct coir__worker *w, int64_t *span) {
   if (atm_load_acq(&w->attention)) return true;
   if (sight == WORK) {
     if (w->futile++ < FUTILE_MAX) return true;
-    *span = sooner(*span, WATCH_MIN); /* what we see and cannot get: again in a moment */
+    *span = sooner(*span, SHORTLY); /* what we see and cannot get: again in a moment */
   }
   if (*span != COIR_NEVER || !can_watch(rt) || atm_load_sc(&rt->watching)) return false;
   /* Nobody watches, so it is up to us; also if we have just retired and somebody began to run at that moment: it may
@@ -492,7 +506,7 @@ void coir__idle_sleep(struct coir__worker *w) {
   if (COIR_UNLIKELY(coir__runq_length(w))) { /* work without a fiber, and no memory for one: later */
     _Atomic(uint32_t) never = 0;
     if (w->searching) search_end(w); /* others are not to rely on it */
-    coir__os_futex_wait(&never, 0, coir__os_now() + BRIEF * 10);
+    coir__os_futex_wait(&never, 0, coir__os_now() + SHORTLY * 10);
     return;
   }
   if (spin(w)) return;
@@ -506,6 +520,8 @@ void coir__idle_sleep(struct coir__worker *w) {
   bool deep = span == COIR_NEVER;
   if (deep) deep_begin(rt);
   bool stay = last_look(w, &span) || coir__runtime_idle(rt, deep);
+  while (deep && !stay && coir__stack_cool(w))
+    stay = atm_load_acq(&w->attention) || !(atm_load_rlx(&rt->idle_mask) & bit);
   if (!stay) {
     int64_t deadline = atm_load_acq(&w->timers.next);
     if (span != COIR_NEVER) deadline = sooner(deadline, coir__os_now() + span);

@@ -71,6 +71,8 @@ void coir__stack_forget(struct coir__stack *s); /* nobody will go on on what is 
 void coir__stack_check(const struct coir__stack *s,
                        const void *sp);         /* canary, where there is no guard: fatal when broken */
 void coir__stack_flush(struct coir__worker *w); /* all of its cached stacks to the depot */
+/* By an idle worker: discards some of what the depot keeps warm only for who is at work. False: there is no more. */
+bool coir__stack_cool(struct coir__worker *w);
 size_t coir__stack_used(const struct coir__stack *s, const void *sp);
 enum coir_guard coir__stack_guard(const struct coir_runtime *rt);
 void coir__stack_stats(struct coir_runtime *rt, struct coir_stats *out); /* fills the stacks_* fields and guard */
@@ -161,6 +163,9 @@ void coir__idle_attention(struct coir_runtime *rt);          /* the same for all
 bool coir__idle_search_begin(struct coir__worker *w);        /* may it search? */
 int coir__idle_runtimes(void);                               /* how many there are whose workers all sleep deeply */
 void coir__idle_fork_child(void);                            /* fork, in the child: none */
+/* By the monitor, now and then: wakes who has missed an announcement, for want of the heavy fence; and the watcher, where
+ * a worker that is stuck has something. */
+void coir__idle_remind(struct coir_runtime *rt, bool is_stuck);
 void coir__idle_quit(struct coir__worker *w);                /* it leaves the loop for good */
 void coir__idle_mind(struct coir__post *post);               /* what the thread of a shared poller does, until HALT */
 void coir__idle_dismiss(struct coir__post *post);            /* any thread, once the phase is HALT: ends that */

@@ -68,6 +68,7 @@ struct monitor_look {
   int64_t now, nap; /* until the next look */
   bool is_busy;     /* somebody runs */
   bool is_helpless; /* a worker is blocked, and cannot be taken away */
+  bool is_stuck;    /* a worker that has something to run does not come to it */
 };
 
 static void note_length(struct coir_runtime *rt, int64_t ns) {
@@ -127,7 +128,7 @@ static PEEKS bool has_prospects(struct coir__worker *w, int64_t now) {
   if (coir__runq_length(w) || coir__runq_has_next(w) || PEEK(w->bound.count) || atm_load_rlx(&w->inbox)) return true;
   for (int i = 0; i < COIR__LANES; i++)
     if (atm_load_rlx(&rt->lanes[i].count)) return true;
-  return atm_load_rlx(&w->attention) || atm_load_rlx(&w->timers.next) <= now + MONITOR_NAP ||
+  return atm_load_rlx(&w->attention) == 1 || atm_load_rlx(&w->timers.next) <= now + MONITOR_NAP ||
          coir__poller_is_used(w->poller) || could_steal(w);
 }
 
@@ -231,7 +232,9 @@ static void look_at_worker(struct monitor_look *look, struct coir__worker *w) {
   if (!t || (atm_load_rlx(&w->rt->idle_mask) >> w->index & 1)) return;
   look->is_busy = true;
   /* Its fibers have become slower: it does not count down to its next look at the pace of the last round. */
-  if (!same && look->now - w->watch.looked_at > LOOK_LATE) atm_store_rlx(&w->attention, 1);
+  uint32_t none = 0;
+  if (!same && look->now - w->watch.looked_at > LOOK_LATE) atm_cas_ar(&w->attention, &none, 2);
+  look->is_stuck |= same && (coir__runq_length(w) || coir__runq_has_next(w));
   look_at_clock(w, t, same, look->now);
   w->watch.is_helpless = false;
   int64_t nap = same ? look_at_stuck(w, t, look->now) : first_nap(w, look->now);
@@ -298,6 +301,7 @@ static void monitor_run(struct coir_runtime *rt) {
   while (atm_load_acq(&rt->monitor_bell) != COIR__BELL_HALT) {
     struct monitor_look look = {.rt = rt, .now = coir__os_now(), .nap = shortest};
     for (int i = 0; i < rt->worker_count; i++) look_at_worker(&look, rt->workers[i]);
+    coir__idle_remind(rt, look.is_stuck);
     look.is_helpless |= atm_load_rlx(&rt->lanes[COIR__LANE_PAUSED].count) && !coir__preempt_has_takers(rt);
     if (look.is_helpless) coir__preempt_open(rt);
     else coir__preempt_close(rt);

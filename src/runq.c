@@ -283,7 +283,14 @@ static struct coir_fiber *take_half(struct coir__worker *thief, struct coir__run
   struct coir__ring *ring = atm_load_rlx(&mine->ring);
   uint64_t tail = atm_load_rlx(&mine->tail), end = tail >> COIR__RING_SHIFT;
   /* Acquire: as in coir__runq_try_push. The gap lies within. */
-  uint64_t room = ring->mask + 1 - ((tail - (atm_load_acq(&mine->head) & ~COIR__RING_GAP)) >> COIR__RING_SHIFT);
+  uint64_t begin = atm_load_acq(&mine->head) >> COIR__RING_SHIFT;
+  uint64_t wanted = share(ring_length(atm_load_rlx(&q->head), atm_load_rlx(&q->tail)), STEAL_MAX) + end - begin;
+  while (ring->mask + 1 < wanted) {
+    struct coir__ring *bigger = ring_grow(thief, &mine->ring, begin, RING_MAX);
+    if (!bigger) break;
+    ring = bigger;
+  }
+  uint64_t room = ring->mask + 1 - (end - begin);
   for (;;) {
     uint64_t head = atm_load_acq(&q->head), gap = head & COIR__RING_GAP;
     int64_t length = ring_length(head, atm_load_acq(&q->tail));

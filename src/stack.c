@@ -24,7 +24,8 @@
  * looked at: one of its stacks in turn is asked (mincore) whether it was used deeper than config.stack_keep_bytes. If
  * so all of them are cut back to that line; if not nothing is done, for most fibers are shallow and a call for each
  * would cost more than the fiber. A magazine for which the depot has no room among the warm ones is discarded
- * altogether and becomes a cold one. A worker that empties its pool for good (coir__stack_flush) cuts every stack back.
+ * altogether and becomes a cold one: there is room for WARM_MAX, so that bursts which return find them warm, and when a
+ * worker has nothing to do for a while it discards all but a few. A worker that empties its pool for good (coir__stack_flush) cuts every stack back.
  * Rejected: a marker word at the keep line, which commits a page of every shallow stack in order to learn that it is
  * shallow.
  *
@@ -67,10 +68,12 @@
 
 #ifdef COIR_HARD
 #define REGION_SLOTS 1 /* slots of the first region of a class */
-#define WARM_MIN 2     /* stacks that the depot keeps warm, at least */
+#define WARM_MIN 2     /* stacks of a class that the depot keeps warm while a worker is idle, at least */
+#define WARM_MAX 8     /* and while they are at work */
 #else
 #define REGION_SLOTS 16
 #define WARM_MIN 128
+#define WARM_MAX 8192
 #endif
 
 /* A region. (s) here: changes only while `seq` is even. */
@@ -106,7 +109,7 @@ struct coir__depot {
   size_t page;                /* (c) */
   size_t keep;                /* (c) config.stack_keep_bytes in whole pages */
   uint32_t guards_max;        /* (c) config.guards_max */
-  uint32_t warm_max;          /* (c) of each shelf */
+  uint32_t warm_min, warm_max; /* (c) of each shelf: see WARM_MIN, WARM_MAX */
   enum coir_guard guard;      /* (c) the first guard that is tried */
   _Atomic(uint32_t) sample;   /* (a) turns, for choosing the stack that is asked */
   _Atomic(uint32_t) turn;     /* (a) next colour, of stacks that no worker takes */
@@ -386,6 +389,19 @@ static void magazine_sample(struct coir__depot *d, struct coir__stack *magazine,
   if (s->is_used && stack_is_deep(d, s)) magazine_trim(d, magazine);
 }
 
+/* Discards a magazine of `count` stacks, and puts it among the cold ones. */
+static void shelf_give_cold(struct shelf *shelf, struct coir__stack *magazine, uint32_t count) {
+  for (struct coir__stack *s = magazine; s; s = s->next) {
+    coir__os_discard(s->low, s->bytes);
+    s->is_used = 0;
+  }
+  coir__lock(&shelf->lock);
+  magazine->chain = shelf->cold;
+  shelf->cold = magazine;
+  atm_bump(&shelf->cached, count);
+  coir__unlock(&shelf->lock);
+}
+
 /* Puts a magazine of `count` stacks into the depot. */
 static void depot_give(struct coir__depot *d, int size_class, struct coir__stack *magazine, uint32_t count) {
   struct shelf *shelf = &d->shelves[size_class];
@@ -398,16 +414,26 @@ static void depot_give(struct coir__depot *d, int size_class, struct coir__stack
     atm_bump(&shelf->cached, count);
   }
   coir__unlock(&shelf->lock);
-  if (is_warm) return;
-  for (struct coir__stack *s = magazine; s; s = s->next) {
-    coir__os_discard(s->low, s->bytes);
-    s->is_used = 0;
+  if (!is_warm) shelf_give_cold(shelf, magazine, count);
+}
+
+bool coir__stack_cool(struct coir__worker *w) {
+  struct coir__depot *d = w->rt->depot;
+  for (int i = 0; i < COIR__STACK_CLASSES; i++) {
+    struct shelf *shelf = &d->shelves[i];
+    uint32_t count = 0;
+    coir__lock(&shelf->lock);
+    struct coir__stack *magazine = shelf->warm_count > d->warm_min ? shelf->warm : NULL;
+    if (magazine) shelf->warm = magazine->chain;
+    for (struct coir__stack *s = magazine; s; s = s->next) count++;
+    shelf->warm_count -= count;
+    atm_bump(&shelf->cached, -(uint64_t)count);
+    coir__unlock(&shelf->lock);
+    if (!magazine) continue;
+    shelf_give_cold(shelf, magazine, count);
+    return true;
   }
-  coir__lock(&shelf->lock);
-  magazine->chain = shelf->cold;
-  shelf->cold = magazine;
-  atm_bump(&shelf->cached, count);
-  coir__unlock(&shelf->lock);
+  return false;
 }
 
 /* A magazine of the depot, warm if there is one; or NULL. */
@@ -547,8 +573,9 @@ struct coir__depot *coir__depot_make(struct coir_runtime *rt, const struct coir_
   d->keep = (config->stack_keep_bytes + d->page - 1) & ~(d->page - 1);
   d->guards_max = (uint32_t)config->guards_max;
   d->guard = guard_probe(config->guard);
-  uint64_t warm_max = 2 * (uint64_t)config->stack_cache_max * workers;
-  d->warm_max = warm_max < WARM_MIN ? WARM_MIN : warm_max > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)warm_max;
+  uint64_t warm_min = 2 * (uint64_t)config->stack_cache_max * workers;
+  d->warm_min = warm_min < WARM_MIN ? WARM_MIN : warm_min > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)warm_min;
+  d->warm_max = d->warm_min < WARM_MAX ? WARM_MAX : d->warm_min;
   for (int i = 0; i < COIR__STACK_CLASSES; i++) d->shelves[i].slots_next = REGION_SLOTS;
   return d;
 }

@@ -472,7 +472,8 @@ struct coir__worker {
   struct coir_fiber *prev;     /* (o) the fiber just switched away from */
   uint32_t after;              /* (o) enum coir__after, for prev */
   uint32_t tick;               /* (o) dispatches left until the loop looks around; counts down to 0 */
-  _Atomic(uint32_t) attention; /* (a) others ask for a look at the inbox, the lanes, or the phase */
+  _Atomic(uint32_t) attention; /* (a) 1: others ask for a look at the inbox, the lanes, or the phase; 2: it is time
+                                  for one, says the monitor */
   uint32_t extra;              /* (o) deque or bound list may hold something, or fences are real: no short cuts */
   uint32_t index;              /* (c) */
   _Atomic(uint32_t) look_tick; /* (a) written by the owner: looked_at >> COIR__LOOK_SHIFT */

@@ -371,7 +371,10 @@ static void bursts_go_back(void **state) {
     for (int i = 0; i < BURST; i++) memset(many[i]->top - DEEP, 1, DEEP);
     assert_true(resident_in_all(many, BURST) >= BURST * DEEP / page);
     give_many(many, BURST);
-    /* The depot and the pool keep some warm; the rest has nothing left. */
+    /* All wait for the next burst, as long as nobody is idle. Then the depot and the pools keep some; the rest has
+     * nothing left. */
+    assert_true(resident_in_all(many, BURST) >= BURST * DEEP / page);
+    while (coir__stack_cool(workers[0])) continue;
     assert_in_range(resident_in_all(many, BURST), 1, (DEPOT_WARM + CACHE) * (DEEP / page + 1));
   }
   stop();
@@ -379,6 +382,17 @@ static void bursts_go_back(void **state) {
 
 /* The bound is on what may stay, not on each stack at once: deep ones in the pool stay there, warm, until they leave
  * it. */
+static void there_is_a_bound_for_what_waits(void **state) {
+  (void)state;
+  enum { BURST = MANY, WAIT_MAX = 8192 };
+  start(COIR_GUARD_AUTO, 16384);
+  take_many(many, BURST, 4);
+  for (int i = 0; i < BURST; i++) memset(many[i]->top - 64, 1, 64);
+  give_many(many, BURST);
+  assert_in_range(resident_in_all(many, BURST), WAIT_MAX / 2, WAIT_MAX + CACHE * WORKERS);
+  stop();
+}
+
 static void deep_stacks_are_cut_back(void **state) {
   (void)state;
   enum { COUNT = 200 };
@@ -743,6 +757,7 @@ int main(void) {
       cmocka_unit_test(guards_fall_back),
       cmocka_unit_test(canaries_are_renewed),
       cmocka_unit_test(bursts_go_back),
+      cmocka_unit_test(there_is_a_bound_for_what_waits),
       cmocka_unit_test(deep_stacks_are_cut_back),
       cmocka_unit_test(shallow_stacks_stay_warm),
       cmocka_unit_test(overflow_is_reported_by_name),
