@@ -28,9 +28,9 @@
  * moving it would cost more than it takes. So thieves leave it, unless the owner has not dispatched anything since
  * they last looked. (Work without a fiber is announced all the same, every 50 us.) One idle worker is the watcher: it
  * sleeps by the clock (5 ms, then 10), and looks each time, and when the monitor says that somebody is stuck. While
- * there is a watcher, lone fibers are not announced. When all were idle for the whole of its longest sleep it retires, so an idle runtime does not wake at
- * all. Who begins to run, finds no watcher, and knows somebody who sleeps deeply, wakes one; who sleeps briefly will
- * take the watch by itself.
+ * there is a watcher, lone fibers are not announced. When all were idle for the whole of its longest sleep it
+ * retires, so an idle runtime does not wake at all. Who begins to run, finds no watcher, and knows somebody who
+ * sleeps deeply, wakes one; who sleeps briefly will take the watch by itself.
  *
  * Spinning. To put a worker to sleep and to wake it costs microseconds, on virtual machines tens. Where two workers
  * send each other work all the time, that is all they do. So a worker whose last sleeps were ended soon by what

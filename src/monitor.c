@@ -132,6 +132,27 @@ static PEEKS bool has_prospects(struct coir__worker *w, int64_t now) {
          coir__poller_is_used(w->poller) || could_steal(w);
 }
 
+/* Whether it could do something else now, rather than soon, beside those that are paused. */
+static PEEKS bool is_awaited(struct coir__worker *w, int64_t now) {
+  const struct coir_runtime *rt = w->rt;
+  if (coir__runq_length(w) || coir__runq_has_next(w) || PEEK(w->bound.count) || atm_load_rlx(&w->inbox)) return true;
+  for (int i = 0; i < COIR__LANE_PAUSED; i++)
+    if (atm_load_rlx(&rt->lanes[i].count)) return true;
+  if (atm_load_rlx(&w->attention) == 1 || atm_load_rlx(&w->timers.next) <= now) return true;
+  return coir__poller_is_used(w->poller) && coir__poller_is_ready(w->poller);
+}
+
+/* A worker that goes from fibers which are ready for a moment to one that computes, and back, gives that one a quantum
+ * each time. So the latter runs up a debt, as long as it has more of the worker than the others; whoever has three
+ * quarters of a quantum of it is paused at once when something else is ready. */
+static PEEKS bool is_in_debt(struct coir__worker *w, bool same, int64_t now) {
+  struct coir__watch *seen = &w->watch;
+  int64_t quantum = COIR_US(w->rt->config.quantum_us), took = now - seen->at;
+  bool hogs = same && seen->current && (PEEK(seen->current->b.more) & COIR__MORE_PREEMPT);
+  seen->debt = at_least(at_most(hogs ? seen->debt + took : seen->debt - took, quantum), 0);
+  return hogs && seen->debt >= quantum / 4 * 3 && is_awaited(w, now);
+}
+
 /* ---- What it does ---------------------------------------------------------------------------------------------- */
 
 /* Asks the helper for something. */
@@ -201,11 +222,11 @@ static PEEKS int64_t relieve(struct coir__worker *w, bool is_blocked, bool pause
 }
 
 /* How the worker, which is stuck, is to be dealt with. Returns when to look again. */
-static PEEKS int64_t look_at_stuck(struct coir__worker *w, struct coir__thread *t, int64_t now) {
+static PEEKS int64_t look_at_stuck(struct coir__worker *w, struct coir__thread *t, bool is_short, int64_t now) {
   const struct coir_config *c = &w->rt->config;
   struct coir__watch *seen = &w->watch;
   bool pauses = seen->current && (PEEK(seen->current->b.more) & COIR__MORE_PREEMPT);
-  int64_t busy_left = bound(pauses ? c->quantum_us : c->busy_us) - (now - seen->since);
+  int64_t busy_left = is_short ? 0 : bound(pauses ? c->quantum_us : c->busy_us) - (now - seen->since);
   int64_t still_left = seen->is_still ? bound(c->blocked_us) - (now - seen->ran_until) : busy_left;
   if (busy_left > 0 && still_left > 0) return at_most(busy_left, still_left);
   if (!has_prospects(w, now)) return MONITOR_NAP;
@@ -228,6 +249,7 @@ static int64_t first_nap(const struct coir__worker *w, int64_t now) {
 static void look_at_worker(struct monitor_look *look, struct coir__worker *w) {
   bool same = is_same(w, look->now);
   struct coir__thread *t = atm_load_acq(&w->thread);
+  bool is_short = is_in_debt(w, same, look->now);
   w->watch.at = look->now;
   if (!t || (atm_load_rlx(&w->rt->idle_mask) >> w->index & 1)) return;
   look->is_busy = true;
@@ -237,7 +259,7 @@ static void look_at_worker(struct monitor_look *look, struct coir__worker *w) {
   look->is_stuck |= same && (coir__runq_length(w) || coir__runq_has_next(w));
   look_at_clock(w, t, same, look->now);
   w->watch.is_helpless = false;
-  int64_t nap = same ? look_at_stuck(w, t, look->now) : first_nap(w, look->now);
+  int64_t nap = same ? look_at_stuck(w, t, is_short, look->now) : first_nap(w, look->now);
   look->is_helpless |= w->watch.is_helpless;
   look->nap = at_most(look->nap, nap);
 }

@@ -29,6 +29,9 @@ void coir__poller_unpin(struct coir__poller *p);
 /* Whether anything is watched at all (a relaxed look; to save the system call of an idle poll). */
 bool coir__poller_is_used(const struct coir__poller *p);
 
+/* Whether there are events to take just now. Any thread. */
+bool coir__poller_is_ready(const struct coir__poller *p);
+
 /* Takes events and hands each to coir__poll_event (poll.c). Sleeps until there is one, until `deadline` (absolute; 0:
  * do not sleep), or until coir__poller_wake; now and then it returns earlier. Returns how many it handed on. */
 int coir__poller_wait(struct coir__poller *p, int64_t deadline);

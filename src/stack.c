@@ -1,38 +1,38 @@
 /* Stacks: where they come from, where they rest, how they are guarded, and what is said when one overflows.
  *
  * Goal: a fiber that starts gets, without a system call or a locked instruction, the stack that was used last on its
- * worker; a million stacks need few mappings; what a burst has committed goes back; an overflow ends the process with a
- * sentence.
+ * worker; a million stacks need few mappings; what a burst has committed goes back; an overflow ends the process with
+ * a sentence.
  *
- * Layout. A class is a size, 16 KiB << class. A region is one reservation of address space, cut into equal slots of one
- * class, and committed by the kernel page by page. Regions of a class double in size, from 16 slots up to 1 GiB:
+ * Layout. A class is a size, 16 KiB << class. A region is one reservation of address space, cut into equal slots of
+ * one class, and committed by the kernel page by page. Regions of a class double in size, from 16 slots up to 1 GiB:
  *
  *     | guard page | usable bytes ........ top | colour | guard page | usable bytes ... |
  *       slot 0       low                                  slot 1
  *
  * The records (struct coir__stack) are an array apart, so that stacks which never ran touch no page. Fibers start at
  * `top`: the high end less a colour, 0 to 15 lines, given in turn. Without it the busy ends of all stacks would fall
- * into the same few sets of the first-level cache. It is chosen anew only when a stack comes out of the depot: a stack
- * that is reused at once keeps its top, and with it the lines that are in the cache.
+ * into the same few sets of the first-level cache. It is chosen anew only when a stack comes out of the depot: a
+ * stack that is reused at once keeps its top, and with it the lines that are in the cache.
  *
- * Where a stack rests. In its worker's pool, last in first out, at most config.stack_cache_max. What exceeds that goes,
- * the colder half at a time (a magazine: a list by `next`), to the depot that the workers share; an empty pool takes a
- * whole magazine. So the lock of the depot is held for a few instructions, once for many stacks (Bonwick and Adams,
- * "Magazines and Vmem", 2001).
+ * Where a stack rests. In its worker's pool, last in first out, at most config.stack_cache_max. What exceeds that
+ * goes, the colder half at a time (a magazine: a list by `next`), to the depot that the workers share; an empty pool
+ * takes a whole magazine. So the lock of the depot is held for a few instructions, once for many stacks (Bonwick and
+ * Adams, "Magazines and Vmem", 2001).
  *
  * What goes back to the system. A pool keeps what its stacks have committed. A magazine on its way to the depot is
  * looked at: one of its stacks in turn is asked (mincore) whether it was used deeper than config.stack_keep_bytes. If
  * so all of them are cut back to that line; if not nothing is done, for most fibers are shallow and a call for each
  * would cost more than the fiber. A magazine for which the depot has no room among the warm ones is discarded
- * altogether and becomes a cold one: there is room for WARM_MAX, so that bursts which return find them warm, and when a
- * worker has nothing to do for a while it discards all but a few. A worker that empties its pool for good (coir__stack_flush) cuts every stack back.
- * Rejected: a marker word at the keep line, which commits a page of every shallow stack in order to learn that it is
- * shallow.
+ * altogether and becomes a cold one: there is room for WARM_MAX, so that bursts which return find them warm, and when
+ * a worker has nothing to do for a while it discards all but a few. A worker that empties its pool for good
+ * (coir__stack_flush) cuts every stack back. Rejected: a marker word at the keep line, which commits a page of every
+ * shallow stack in order to learn that it is shallow.
  *
  * Guards, in the order in which they are tried, stack by stack, when a slot is first handed out: MADV_GUARD_INSTALL,
  * which costs no mapping; mprotect, which costs two, so config.guards_max bounds it for the whole process; else only
- * the canary. Guards are never removed, and survive MADV_DONTNEED. The canary is a pattern at the low end: it commits a
- * page of each stack, and what it finds it finds late, so it is the last resort.
+ * the canary. Guards are never removed, and survive MADV_DONTNEED. The canary is a pattern at the low end: it commits
+ * a page of each stack, and what it finds it finds late, so it is the last resort.
  *
  * Overflow reports. The handler of SIGSEGV and SIGBUS runs on an alternate stack and looks the address up among all
  * regions of the process, without a lock: their descriptions are never freed, only used again, and a sequence number

@@ -458,6 +458,7 @@ struct coir__watch {
   int64_t cpu, cpu_at;
   int64_t ran_until; /* by that clock */
   bool is_still;     /* and has not run since */
+  int64_t debt;      /* what fibers that are preempted have had of the worker more than others, lately */
 };
 
 /* The scheduling half of a running thread: queues, poller, timers, caches. It is not its thread: another thread may

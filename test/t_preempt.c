@@ -467,6 +467,28 @@ static void cancellation_waits_for_a_wait(void **state) {
   CHECK_EQ(run_with((struct coir_config)PREEMPTIVE(1, 1000), cancel_paused, NULL), 0);
 }
 
+/* Who computes all the time beside one that is ready for a moment now and then has a quantum, and is in debt from then
+ * on: it does not have one again each time. */
+static int wait_beside_a_hog(void *unused) {
+  (void)unused;
+  enum { TIMES = 10 };
+  _Atomic(bool) is_over = false;
+  struct hog hog = {.stop = &is_over};
+  struct coir_fiber *f = spawn(hog_run, &hog);
+  int64_t start = coir_now();
+  for (int i = 0; i < TIMES; i++) CHECK_EQ(coir_sleep(COIR_MS(5)), 0);
+  int64_t took = coir_now() - start;
+  atomic_store(&is_over, true);
+  CHECK_EQ(join(f), 0);
+  CHECK(took < TIMES / 2 * COIR_MS(500));
+  return 0;
+}
+
+static void who_is_in_debt_gives_way_soon(void **state) {
+  (void)state;
+  CHECK_EQ(run_with((struct coir_config)PREEMPTIVE(1, 500000), wait_beside_a_hog, NULL), 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_spinner_gives_way),
@@ -481,6 +503,7 @@ int main(void) {
       cmocka_unit_test(a_crowd_of_hogs_delays_nobody),
       cmocka_unit_test(threads_have_a_limit),
       cmocka_unit_test(cancellation_waits_for_a_wait),
+      cmocka_unit_test(who_is_in_debt_gives_way_soon),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

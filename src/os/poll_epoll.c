@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -196,6 +197,14 @@ static int deliver(struct coir__poller *p, int64_t ns, bool is_sleeper) {
     } else if (!is_sleeper && atm_load_sc(&p->waiting)) bell_ring(p->bell);
   }
   return handed;
+}
+
+LEAF bool coir__poller_is_ready(const struct coir__poller *p) {
+  int saved = errno;
+  struct pollfd look = {.fd = p->epoll, .events = POLLIN};
+  bool is_ready = poll(&look, 1, 0) > 0;
+  errno = saved;
+  return is_ready;
 }
 
 int coir__poller_wait(struct coir__poller *p, int64_t deadline) {
