@@ -8,10 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "hdr.h"
 
 #define RUNS_DEFAULT 5
 #define RUNS_MAX 1000
@@ -104,6 +107,19 @@ static void print_machine(void) {
   printf("\"cores\":%ld,\"kernel\":\"%s\"}", sysconf(_SC_NPROCESSORS_ONLN), names.release);
 }
 
+/* Up to the last percentile that so few values can tell from their maximum. */
+static void print_histogram(const struct hdr *h) {
+  static const double percents[] = {50, 75, 90, 99, 99.9, 99.99};
+  const char *comma = "";
+  printf("\"histogram\":[");
+  for (size_t i = 0; i < sizeof percents / sizeof percents[0]; i++) {
+    if ((100 - percents[i]) / 100 * (double)h->count < 1) break;
+    printf("%s[%g,%.6g]", comma, percents[i], (double)hdr_percentile(h, percents[i]) / 1e3);
+    comma = ",";
+  }
+  printf("],");
+}
+
 /* `sorted`: the figures of all runs, in order. */
 static void print_line(const struct bench *b, int m, const double *sorted) {
   const struct bench_metric *metric = &b->metrics[m];
@@ -114,6 +130,7 @@ static void print_line(const struct bench *b, int m, const double *sorted) {
   printf("\"unit\":\"%s\",\"better\":\"%s\",\"runs\":%d,", metric->unit, metric->better, b->runs);
   printf("\"min\":%.6g,\"median\":%.6g,\"max\":%.6g,", sorted[0], median(sorted, b->runs), sorted[b->runs - 1]);
   if (b->quick) printf("\"quick\":true,");
+  if (b->has_histogram && !metric->name) print_histogram(b->histogram);
   print_machine();
   printf("}\n");
 }
@@ -132,6 +149,7 @@ static int measure(void *arg) {
   const struct batch *s = arg;
   double values[BENCH_METRICS_MAX] = {0};
   if (!s->b->is_fresh) s->b->run(s->b, values); /* warms caches, pools and the branch predictor */
+  if (s->b->has_histogram && !s->b->is_fresh) hdr_init(s->b->histogram);
   for (int i = 0; i < s->runs; i++) {
     s->b->run(s->b, values);
     if (write(s->out, values, sizeof values) != sizeof values) bench_die("write: %s", strerror(errno));
@@ -167,10 +185,24 @@ static void measure_in_child(const struct bench *b, int runs, double (*samples)[
   if (status != 0 || got < runs) bench_die("workers %d: it failed after %d of %d runs", b->workers, got, runs);
 }
 
+/* The figures of one run, each from a process of its own. */
+static void measure_apart(const struct bench *b, double *sample) {
+  double values[BENCH_METRICS_MAX];
+  struct bench one = *b;
+  for (one.figure = 0; one.figure < BENCH_METRICS_MAX && b->metrics[one.figure].unit; one.figure++) {
+    measure_in_child(&one, 1, &values);
+    sample[one.figure] = values[one.figure];
+  }
+}
+
 static void measure_workers(const struct bench *b) {
   double samples[RUNS_MAX][BENCH_METRICS_MAX];
+  if (b->has_histogram) hdr_init(b->histogram);
   if (b->is_fresh) {
-    for (int i = 0; i < b->runs; i++) measure_in_child(b, 1, samples + i);
+    for (int i = 0; i < b->runs; i++) {
+      if (b->is_apart) measure_apart(b, samples[i]);
+      else measure_in_child(b, 1, samples + i);
+    }
   } else {
     measure_in_child(b, b->runs, samples);
   }
@@ -201,6 +233,10 @@ int bench_main(int argc, char **argv, struct bench *b) {
     else if (strcmp(argv[i], "--runs") == 0) b->runs = parse_count(argv[++i], RUNS_MAX);
     else if (strcmp(argv[i], "--quick") == 0) b->quick = true;
     else bench_die("usage: %s [--workers N] [--runs N] [--quick]", argv[0]);
+  }
+  if (b->has_histogram) { /* shared: the processes that measure write it, and this one reads it */
+    b->histogram = mmap(NULL, sizeof *b->histogram, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (b->histogram == MAP_FAILED) bench_die("mmap: %s", strerror(errno));
   }
   if (b->workers) {
     measure_workers(b);

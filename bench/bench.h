@@ -10,7 +10,8 @@
  *      "min":5.0,"median":5.1,"max":5.3,"machine":{"cpu":"...","cores":2,"kernel":"..."}}
  *
  * `value` is the median. A question with more than one figure names the others in "metric"; figures of another
- * configuration than the default one have another "impl"; --quick adds "quick":true.
+ * configuration than the default one have another "impl"; --quick adds "quick":true. A main figure that is a time may
+ * have its distribution beside it: "histogram":[[percentile,us],...], of all runs.
  *
  * Every measurement runs in a child process, so that worker counts, and runs whose subject is memory, do not see
  * what an earlier one left behind. The parent never touches Coir. */
@@ -22,7 +23,9 @@
 
 #include "coir.h"
 
-#define BENCH_METRICS_MAX 8
+#define BENCH_METRICS_MAX 16
+
+struct hdr; /* hdr.h */
 
 /* One figure of a question. */
 struct bench_metric {
@@ -39,9 +42,12 @@ struct bench {
    * with so many workers. Checks what it has computed. */
   void (*run)(const struct bench *b, double *values);
   bool is_fresh; /* a process of its own for each run, and no warm-up run */
+  bool is_apart; /* with is_fresh: and for each figure; `run` stores the one that `figure` says */
+  bool has_histogram;
   /* Set by bench_main. */
-  int workers, runs;
+  int workers, runs, figure;
   bool quick;
+  struct hdr *histogram; /* with has_histogram: where `run` adds the times in ns that the main figure is made of */
 };
 
 /* Does all of the above; returns main's status. */

@@ -60,7 +60,7 @@ enum {
 /* ---- Options ---------------------------------------------------------------------------------------------------- */
 
 static int port = 8080, workers, conns_max = 65536, idle_ms = 60000, header_ms = 10000, write_ms = 10000,
-           handler_ms = 30000, life_ms = 3600000, grace_ms = 5000;
+           handler_ms = 30000, life_ms = 3600000, grace_ms = 5000, preempt;
 
 static const struct number {
   const char *name;
@@ -76,6 +76,7 @@ static const struct number {
     {"handler-ms", &handler_ms, 1, 1 << 30, "a handler that waits may take this long"},
     {"life-ms", &life_ms, 1, 1 << 30, "a connection is closed after this long, whatever it does"},
     {"grace-ms", &grace_ms, 0, 1 << 30, "on SIGTERM, requests in progress may take this long"},
+    {"preempt", &preempt, 0, 1, "1: a handler that computes is paused for others; 0: it keeps its worker"},
 };
 enum { NUMBERS = sizeof numbers / sizeof *numbers };
 
@@ -296,15 +297,20 @@ static int sleep_for_client(struct conn *c, int64_t ns) {
   return done ? 0 : reason != 0 ? reason : rc;
 }
 
+/* Reads "ms=N" for GET /sleep and the like. Returns -1, and has answered, when it is not that. */
+static long read_ms(struct conn *c, const char *query) {
+  char *end = NULL;
+  long ms = strncmp(query, "ms=", 3) == 0 ? strtol(query + 3, &end, 10) : -1;
+  if (end && end != query + 3 && *end == '\0' && ms >= 0 && ms <= SLEEP_MAX_MS) return ms;
+  answer_status(c, 400, "");
+  return -1;
+}
+
 /* GET /sleep?ms=N: what a slow database looks like. Only this fiber waits. */
 static void handle_sleep(struct conn *c, const char *query) {
-  char *end = NULL;
   char body[64];
-  long ms = strncmp(query, "ms=", 3) == 0 ? strtol(query + 3, &end, 10) : -1;
-  if (!end || end == query + 3 || *end != '\0' || ms < 0 || ms > SLEEP_MAX_MS) {
-    answer_status(c, 400, "");
-    return;
-  }
+  long ms = read_ms(c, query);
+  if (ms < 0) return;
   flush(c); /* earlier answers need not wait for this one */
   int rc = sleep_for_client(c, COIR_MS(ms));
   c->now = coir_now();
@@ -318,6 +324,29 @@ static void handle_sleep(struct conn *c, const char *query) {
   }
   int n = snprintf(body, sizeof body, "slept %ld ms\n", ms);
   answer(c, 200, "", "text/plain", body, (size_t)n);
+}
+
+/* GET /spin?ms=N: what a handler looks like that computes. It keeps its worker, unless the server may preempt. */
+static void handle_spin(struct conn *c, const char *query) {
+  long ms = read_ms(c, query);
+  if (ms < 0) return;
+  flush(c);
+  int64_t until = coir_after(COIR_MS(ms));
+  while ((c->now = coir_now()) < until) {}
+  answer(c, 200, "", "text/plain", "done\n", 5);
+}
+
+/* GET /block?ms=N: what a handler looks like that calls a library which blocks the thread. The monitor finds it. */
+static void handle_block(struct conn *c, const char *query) {
+  long ms = read_ms(c, query);
+  if (ms < 0) return;
+  flush(c);
+  int64_t until = coir_after(COIR_MS(ms));
+  while ((c->now = coir_now()) < until) { /* a signal may end it early */
+    int64_t left = until - c->now;
+    nanosleep(&(struct timespec){.tv_sec = left / COIR_SEC(1), .tv_nsec = left % COIR_SEC(1)}, NULL);
+  }
+  answer(c, 200, "", "text/plain", "done\n", 5);
 }
 
 /* POST /upload: counts the bytes of the body. */
@@ -385,6 +414,8 @@ static const struct route {
     {"/", METHOD(GET) | METHOD(HEAD), "Allow: GET, HEAD\r\n", handle_hello},
     {"/stats", METHOD(GET) | METHOD(HEAD), "Allow: GET, HEAD\r\n", handle_stats},
     {"/sleep", METHOD(GET) | METHOD(HEAD), "Allow: GET, HEAD\r\n", handle_sleep},
+    {"/spin", METHOD(GET) | METHOD(HEAD), "Allow: GET, HEAD\r\n", handle_spin},
+    {"/block", METHOD(GET) | METHOD(HEAD), "Allow: GET, HEAD\r\n", handle_block},
     {"/upload", METHOD(POST) | METHOD(PUT), "Allow: POST, PUT\r\n", handle_upload},
 };
 
@@ -673,7 +704,8 @@ static void usage(FILE *out) {
   for (size_t i = 0; i < NUMBERS; i++) {
     fprintf(out, "  --%-10s N  %s (%d)\n", numbers[i].name, numbers[i].help, *numbers[i].value);
   }
-  fprintf(out, "  --help          this list\nroutes: /  /stats  /sleep?ms=N  /upload (POST)\n");
+  fprintf(out,
+          "  --help          this list\nroutes: /  /stats  /sleep?ms=N  /spin?ms=N  /block?ms=N  /upload (POST)\n");
 }
 
 /* Reads the command line. Returns -1 to go on, or the exit status. */
@@ -710,7 +742,8 @@ int main(int argc, char **argv) {
     setrlimit(RLIMIT_NOFILE, &files);
   }
   http_parser_set_max_header_size(HEAD_MAX);
-  coir_configure(&(struct coir_config){.size = sizeof(struct coir_config), .workers = workers});
+  struct coir_config config = {.size = sizeof config, .workers = workers, .preempt = preempt ? COIR_ON : 0};
+  coir_configure(&config);
   rc = coir_run(run_server, NULL);
   if (rc != 0) fprintf(stderr, "httpd: %s\n", strerror(-rc));
   return rc != 0;

@@ -868,6 +868,8 @@ struct coir_config {
    * fiber waits, or ends. It must be short, since the worker waits for it; it is not on a fiber, and must not wait. */
   void (*on_thread)(int worker, void *arg);
   void *on_thread_arg;
+  int io_uring; /* switch; files are read and written by io_uring and aio, where the system lets us; off: by threads;
+                   default on */
 };
 
 /* Runs fn(arg) as the first fiber of the default runtime, with the calling thread as worker 0, and returns when that

@@ -19,9 +19,10 @@
  *
  * Blocking mode. Sockets are used without regard to it. Pipes, terminals and other pollable descriptors are switched to
  * O_NONBLOCK on first use and stay so, and so are the sockets that coir_accept and coir_connect are called on, and
- * whatever is adopted. Regular files, block devices and directories are never "not ready": such calls run on a small
- * pool of threads while the fiber waits; a deadline is checked only before they start (so with 0 it is always
- * -ETIMEDOUT), and a cancellation does not end them.
+ * whatever is adopted. Regular files, block devices and directories are never "not ready", and yet the disk may have to
+ * be waited for. What coir_pread reads and lies in the page cache is taken at once. Else the call is made by the kernel
+ * (coir_pread and coir_pwrite: io_uring, aio) or by a thread of a small pool, while the fiber waits; a deadline is
+ * checked only before that (so with 0 it is -ETIMEDOUT), and a cancellation does not end it.
  *
  * Closing. Close what a fiber or a thread may be waiting on with coir_close: waiters then get -EBADF at once, and no
  * call that began before reaches what gets the number next. After a plain close(2) of a descriptor that nobody waits
@@ -51,6 +52,12 @@ COIR_API ssize_t coir_readv(int fd, const struct iovec *iov, int iov_count, int6
 /* Writes up to `bytes` bytes, at least one. Returns how many, or an error. */
 COIR_API ssize_t coir_write(int fd, const void *buf, size_t bytes, int64_t deadline);
 COIR_API ssize_t coir_writev(int fd, const struct iovec *iov, int iov_count, int64_t deadline);
+
+/* The same at `offset` of a file, wherever the descriptor stands, and that stays so. Fewer bytes than asked for are
+ * transferred at the end of the file, and where an error or the deadline came after a part; the next call meets the
+ * error again. -ESPIPE on what has no offsets; -EINVAL for a negative one. */
+COIR_API ssize_t coir_pread(int fd, void *buf, size_t bytes, off_t offset, int64_t deadline);
+COIR_API ssize_t coir_pwrite(int fd, const void *buf, size_t bytes, off_t offset, int64_t deadline);
 
 /* Reads exactly `bytes` bytes. Returns `bytes`; less at the end of the stream; an error when nothing was read before
  * it. An error after some bytes is not lost: they are counted now, and the next call meets the error again. (Where the

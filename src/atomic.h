@@ -83,6 +83,8 @@
 #define COIR_LIKELY(x) __builtin_expect(!!(x), 1)
 #define COIR_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
+#define atm_fence_sc() atomic_thread_fence(memory_order_seq_cst)
+
 /* For what is on the path of every spawn, end, switch and wait: gcc weighs size only. */
 #define COIR_INLINE static inline __attribute__((always_inline))
 

@@ -4,6 +4,8 @@
 /* clang-format off: the order matters */
 #include "os/linux.c"
 #include "os/linux_io.c"
+#include "os/linux_uring.c"
+#include "os/linux_aio.c"
 #include "os/linux_proc.c"
 #include "os/linux_unwind.c"
 #include "os/linux_pause.c"
@@ -22,6 +24,7 @@
 #include "poll.c"
 #include "os/poll_epoll.c"
 #include "block.c"
+#include "file.c"
 #include "worker.c"
 #include "carry.c"
 #include "preempt.c"

@@ -36,6 +36,7 @@ static const struct field {
     {"COIR_QUANTUM_US", offsetof(struct coir_config, quantum_us), INT, 10000, 50, 1000000},
     {"COIR_PREEMPT_SIGNAL", offsetof(struct coir_config, preempt_signal), INT, SIGURG, 1, 64},
     {"COIR_MIGRATE", offsetof(struct coir_config, migrate), SWITCH, 0, 0, 1},
+    {"COIR_IO_URING", offsetof(struct coir_config, io_uring), SWITCH, 1, 0, 1},
     {"COIR_DEADLOCK", offsetof(struct coir_config, deadlock), DEADLOCK, 0, 0, COIR_DEADLOCK_IGNORE},
 };
 

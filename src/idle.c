@@ -67,6 +67,7 @@
 #define CREDIT_SPINS 2          /* from this much credit on a worker spins */
 #define CREDIT_MAX 8
 #define CREDIT_LOSS 2
+#define COOL_SLEEP COIR_MS(2) /* while stacks are warm that nobody may want: the loop sees to them in between */
 #define FENCE_FROM COIR_MS(6) /* shorter sleeps do without the heavy fence */
 #define WATCH_MIN COIR_MS(5)
 #define WATCH_MAX COIR_MS(10)
@@ -149,8 +150,10 @@ void coir__idle_notify_slow(struct coir__worker *w, bool spawned) {
   wake_one(rt, bit_of(w));
 }
 
+/* Often while all sleep, and briefly, without a heavy fence: then nobody sees to what is missed. So the fence is real,
+ * as sequentially consistent as the sleeper's store of its bit. */
 void coir__idle_notify_outside(struct coir_runtime *rt) {
-  coir__fence_light();
+  atm_fence_sc();
   if (atm_load_rlx(&rt->idle_mask) != 0) wake_one(rt, 0);
 }
 
@@ -250,8 +253,9 @@ static enum sight look(struct coir__worker *w) {
 PEEKS void coir__idle_remind(struct coir_runtime *rt, bool is_stuck) {
   uint64_t mask = atm_load_rlx(&rt->idle_mask);
   if (!mask || mask == everybody(rt) || atm_load_rlx(&rt->searching)) return;
-  if (look(rt->workers[__builtin_ctzll(mask)]) == WORK) wake_one(rt, 0);
-  for (; is_stuck && mask; mask &= mask - 1) {
+  enum sight sight = look(rt->workers[__builtin_ctzll(mask)]);
+  if (sight == WORK) wake_one(rt, 0);
+  for (; is_stuck && sight != NOTHING && mask; mask &= mask - 1) {
     struct coir__worker *w = rt->workers[__builtin_ctzll(mask)];
     if (PEEK(w->is_watcher)) rouse(w);
   }
@@ -417,7 +421,7 @@ static int64_t plan(struct coir__worker *w) {
   struct coir_runtime *rt = w->rt;
   uint32_t nobody = 0;
   if (w->is_watcher) {
-    if (!can_watch(rt) || is_quiet(w)) {
+    if (!can_watch(rt) || (is_quiet(w) && !coir__stack_has_surplus(rt))) {
       stop_watching(w);
       w->retired = true;
       return COIR_NEVER;
@@ -425,6 +429,8 @@ static int64_t plan(struct coir__worker *w) {
   } else if (can_watch(rt) && !w->retired && atm_cas_sc(&rt->watching, &nobody, 1)) {
     w->is_watcher = true;
     w->watch_ns = WATCH_MIN;
+  } else if (coir__stack_has_surplus(rt)) {
+    return COOL_SLEEP;
   } else {
     bool first = !w->was_brief, second = !w->was_long && !can_watch(rt);
     w->was_brief = true;
@@ -520,8 +526,6 @@ void coir__idle_sleep(struct coir__worker *w) {
   bool deep = span == COIR_NEVER;
   if (deep) deep_begin(rt);
   bool stay = last_look(w, &span) || coir__runtime_idle(rt, deep);
-  while (deep && !stay && coir__stack_cool(w))
-    stay = atm_load_acq(&w->attention) || !(atm_load_rlx(&rt->idle_mask) & bit);
   if (!stay) {
     int64_t deadline = atm_load_acq(&w->timers.next);
     if (span != COIR_NEVER) deadline = sooner(deadline, coir__os_now() + span);

@@ -71,8 +71,9 @@ void coir__stack_forget(struct coir__stack *s); /* nobody will go on on what is 
 void coir__stack_check(const struct coir__stack *s,
                        const void *sp);         /* canary, where there is no guard: fatal when broken */
 void coir__stack_flush(struct coir__worker *w); /* all of its cached stacks to the depot */
-/* By an idle worker: discards some of what the depot keeps warm only for who is at work. False: there is no more. */
-bool coir__stack_cool(struct coir__worker *w);
+/* By workers, now and then: discards some of what the depot has kept warm for long, if it is time. False: nothing. */
+bool coir__stack_cool(struct coir_runtime *rt, int64_t now);
+bool coir__stack_has_surplus(const struct coir_runtime *rt); /* some of it may have to be discarded */
 size_t coir__stack_used(const struct coir__stack *s, const void *sp);
 enum coir_guard coir__stack_guard(const struct coir_runtime *rt);
 void coir__stack_stats(struct coir_runtime *rt, struct coir_stats *out); /* fills the stacks_* fields and guard */
@@ -163,8 +164,8 @@ void coir__idle_attention(struct coir_runtime *rt);          /* the same for all
 bool coir__idle_search_begin(struct coir__worker *w);        /* may it search? */
 int coir__idle_runtimes(void);                               /* how many there are whose workers all sleep deeply */
 void coir__idle_fork_child(void);                            /* fork, in the child: none */
-/* By the monitor, now and then: wakes who has missed an announcement, for want of the heavy fence; and the watcher, where
- * a worker that is stuck has something. */
+/* By the monitor, now and then: wakes who has missed an announcement, for want of the heavy fence; and the watcher,
+ * where a worker that is stuck has something. */
 void coir__idle_remind(struct coir_runtime *rt, bool is_stuck);
 void coir__idle_quit(struct coir__worker *w);                /* it leaves the loop for good */
 void coir__idle_mind(struct coir__post *post);               /* what the thread of a shared poller does, until HALT */
@@ -531,6 +532,13 @@ struct coir__errand {
  * run or not. */
 int coir__block_errand(struct coir__errand *e, int64_t deadline);
 void coir__block_fork_child(void); /* fork, in the child: the pool's threads are the parent's */
+
+/* ---- file.c: files by io_uring --------------------------------------------------------------------------------- */
+/* Does it while the fiber waits; not cancelled, no deadline. `life` is COIR__FD_LIFE of the word when the call began:
+ * in another one it is -EBADF. Returns how much was transferred, which may be less than pread(2) would say, or an
+ * error; COIR__FILE_REFUSED: nothing was done, and it is to be tried otherwise. */
+#define COIR__FILE_REFUSED (-EAGAIN)
+ssize_t coir__file_transfer(struct coir__fd *d, uint64_t life, const struct coir__uring_op *op);
 
 /* ---- mutex.c, sync.c ------------------------------------------------------------------------------------------- */
 /* Who calls; w: the worker that the calling thread carries, or NULL. */

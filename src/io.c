@@ -22,6 +22,7 @@
 #define IOV_MAX_COUNT 1024
 #define PAUSE_MIN COIR_MS(1)
 #define PAUSE_MAX COIR_MS(20)
+#define CACHED_MAX ((size_t)256 << 10)
 
 /* One call; its arguments, for whichever system call it is. */
 struct io {
@@ -38,6 +39,8 @@ struct io {
   };
   int iov_count;
   bool is_unix_dgram; /* no event tells of room at the receiver */
+  bool is_read;       /* into `buf`: what the page cache has of a file is taken at once */
+  off_t offset;       /* in a file; -1: where the descriptor stands */
 };
 
 typedef ssize_t (*io_try)(struct io *io);
@@ -146,20 +149,88 @@ static ssize_t try_accept(struct io *io) {
 struct blocking {
   struct io *io;
   io_try try;
+  struct coir__fd *d;
+  uint64_t life;
   ssize_t result;
 };
 
+/* It may have been queued for long: the number may have been closed meanwhile. Once it is in the system call coir_close
+ * does not wait for it, since that may last. */
 static void run_blocking(void *arg) {
   struct blocking *b = arg;
+  uint64_t word = coir__fd_begin(b->d);
+  if ((word ^ b->life) & COIR__FD_LIFE) {
+    b->result = -EBADF;
+    return;
+  }
   do b->result = b->try(b->io);
   while (b->result == -EINTR);
 }
 
-static ssize_t transfer_file(struct io *io, io_try try, int64_t deadline) {
-  if (has_passed(deadline)) return -ETIMEDOUT;
-  struct blocking b = {.io = io, .try = try};
+static ssize_t transfer_by_pool(struct coir__fd *d, uint64_t life, struct io *io, io_try try) {
+  struct blocking b = {.io = io, .try = try, .d = d, .life = life};
   int rc = coir__block_call(run_blocking, &b, (uint64_t)io->fd);
   return rc ? rc : b.result;
+}
+
+/* It is about the rest from now on. */
+static inline void io_advance(struct io *io, size_t done) {
+  io->buf = (char *)io->buf + done;
+  io->bytes -= done;
+  if (io->offset >= 0) io->offset += (off_t)done;
+}
+
+/* What of a file the page cache has, up to the end of the file: nothing waits for a disk. Returns how much; -EAGAIN:
+ * that was not all, and `io` is about the rest. A long copy would hold the worker up. Not from the descriptor's own
+ * position: whoever reads from there holds the kernel's lock, for as long as the disk takes, and what several fibers
+ * read would be torn into what each of two calls got. */
+static ssize_t read_cached(struct coir__fd *d, uint64_t life, struct io *io) {
+  size_t bytes = io->bytes;
+  ssize_t n;
+  if (bytes > CACHED_MAX) return -EAGAIN;
+  do {
+    uint64_t seen = coir__fd_enter(d);
+    n = COIR_LIKELY(!((seen ^ life) & COIR__FD_LIFE)) ? coir__sys_read_cached(io->fd, io->buf, io->bytes, io->offset)
+                                                      : -EBADF;
+    coir__fd_leave(d, seen, 0);
+    if (n > 0) io_advance(io, (size_t)n);
+  } while (n > 0 && io->bytes > 0);
+  return n == -EAGAIN || (n < 0 && io->bytes == bytes) ? n : (ssize_t)(bytes - io->bytes);
+}
+
+/* At a place in a file. The ring may transfer less than the system call would, and is asked again until there is no
+ * more: so not for devices, which may have more later. */
+static ssize_t transfer_at(struct coir__fd *d, uint64_t life, struct io *io, io_try try) {
+  size_t bytes = io->bytes;
+  ssize_t n;
+  uint64_t word = atm_load_acq(&d->word); /* acquire: as in coir__fd_begin */
+  int kind = word & COIR__FD_FILE ? COIR__KIND_FILE : coir__sys_kind(io->fd);
+  if (kind < 0) return kind;
+  if (kind == COIR__KIND_SOCKET || kind == COIR__KIND_PIPE) return -ESPIPE;
+  if (kind == COIR__KIND_OTHER) return transfer_by_pool(d, life, io, try);
+  do {
+    struct coir__uring_op op = {
+        .fd = io->fd, .is_write = !io->is_read, .buf = io->buf, .bytes = io->bytes, .offset = io->offset};
+    n = coir__file_transfer(d, life, &op);
+    if (n == COIR__FILE_REFUSED) {
+      n = transfer_by_pool(d, life, io, try);
+      if (n > 0) io_advance(io, (size_t)n);
+      break;
+    }
+    if (n > 0) io_advance(io, (size_t)n);
+  } while (n > 0 && io->bytes > 0);
+  return n < 0 && io->bytes == bytes ? n : (ssize_t)(bytes - io->bytes);
+}
+
+/* A read or write of a file. An error after a part was transferred is for the next call to meet. */
+static ssize_t transfer_file(struct coir__fd *d, uint64_t life, struct io *io, io_try try, int64_t deadline) {
+  size_t bytes = io->bytes;
+  ssize_t n = io->is_read && io->offset >= 0 ? read_cached(d, life, io) : -EAGAIN;
+  if (n != -EAGAIN) return n;
+  ssize_t done = (ssize_t)(bytes - io->bytes);
+  if (has_passed(deadline)) n = -ETIMEDOUT;
+  else n = io->offset >= 0 ? transfer_at(d, life, io, try) : transfer_by_pool(d, life, io, try);
+  return n < 0 && done ? done : n + done;
 }
 
 /* A guess for next time. What is adopted is known for good, and may just have become so. */
@@ -216,7 +287,7 @@ static ssize_t transfer_any(struct io *io, const struct ways *ways, int64_t dead
   }
   int kind = kind_of(d, io->fd, life);
   if (kind < 0) return kind;
-  if (kind == COIR__KIND_FILE) return transfer_file(io, ways->other, deadline);
+  if (kind == COIR__KIND_FILE) return transfer_file(d, life, io, ways->other, deadline);
   io_try try = kind == COIR__KIND_SOCKET ? ways->socket : kind == COIR__KIND_PIPE ? ways->pipe : ways->other;
   return transfer_in(d, seen, io, try, ways->event, deadline);
 }
@@ -224,7 +295,7 @@ static ssize_t transfer_any(struct io *io, const struct ways *ways, int64_t dead
 ssize_t coir_read(int fd, void *buf, size_t bytes, int64_t deadline) {
   COIR_INSIDE_TO_WAIT(deadline);
   static const struct ways ways = {.socket = try_recv, .pipe = try_read, .other = try_read, .event = COIR__POLL_IN};
-  struct io io = {.fd = fd, .buf = buf, .bytes = bytes, .drains = bytes};
+  struct io io = {.fd = fd, .buf = buf, .bytes = bytes, .drains = bytes, .is_read = true, .offset = -1};
   if (COIR_UNLIKELY(bytes == 0)) return coir__sys_read(fd, buf, 0); /* recv would wait for data; read does not */
   return transfer_any(&io, &ways, deadline);
 }
@@ -233,8 +304,34 @@ ssize_t coir_write(int fd, const void *buf, size_t bytes, int64_t deadline) {
   COIR_INSIDE_TO_WAIT(deadline);
   static const struct ways ways = {
       .socket = try_send, .pipe = try_pipe_write, .other = try_write, .event = COIR__POLL_OUT};
-  struct io io = {.fd = fd, .buf = (void *)(uintptr_t)buf, .bytes = bytes, .drains = bytes};
+  struct io io = {.fd = fd, .buf = (void *)(uintptr_t)buf, .bytes = bytes, .drains = bytes, .offset = -1};
   return transfer_any(&io, &ways, deadline);
+}
+
+/* coir_pread and coir_pwrite. */
+static ssize_t transfer_there(struct io *io, io_try try, int64_t deadline) {
+  int rc;
+  if (io->offset < 0) return -EINVAL;
+  struct coir__fd *d = coir__fd_find(io->fd, &rc);
+  if (!d) return rc;
+  coir__breathe(coir__self());
+  uint64_t life = coir__fd_begin(d) & COIR__FD_LIFE;
+  return COIR_LIKELY(io->bytes) ? transfer_file(d, life, io, try, deadline) : try(io);
+}
+
+static ssize_t try_pread(struct io *io) { return coir__sys_pread(io->fd, io->buf, io->bytes, io->offset); }
+static ssize_t try_pwrite(struct io *io) { return coir__sys_pwrite(io->fd, io->buf, io->bytes, io->offset); }
+
+ssize_t coir_pread(int fd, void *buf, size_t bytes, off_t offset, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
+  struct io io = {.fd = fd, .buf = buf, .bytes = bytes, .is_read = true, .offset = offset};
+  return transfer_there(&io, try_pread, deadline);
+}
+
+ssize_t coir_pwrite(int fd, const void *buf, size_t bytes, off_t offset, int64_t deadline) {
+  COIR_INSIDE_TO_WAIT(deadline);
+  struct io io = {.fd = fd, .buf = (void *)(uintptr_t)buf, .bytes = bytes, .offset = offset};
+  return transfer_there(&io, try_pwrite, deadline);
 }
 
 /* How much a vector asks for; SIZE_MAX when that overflows, which the kernel will refuse. */
@@ -260,7 +357,8 @@ ssize_t coir_readv(int fd, const struct iovec *iov, int iov_count, int64_t deadl
   static const struct ways ways = {
       .socket = try_recv_iov, .pipe = try_readv, .other = try_readv, .event = COIR__POLL_IN};
   if (iov_count < 0 || iov_count > IOV_MAX_COUNT) return -EINVAL;
-  struct io io = {.fd = fd, .iov = iov, .iov_count = iov_count, .drains = iov_bytes(iov, (size_t)iov_count)};
+  struct io io = {
+      .fd = fd, .iov = iov, .iov_count = iov_count, .drains = iov_bytes(iov, (size_t)iov_count), .offset = -1};
   if (io.drains == 0) return coir__sys_readv(fd, iov, iov_count);
   return transfer_any(&io, &ways, deadline);
 }
@@ -270,7 +368,8 @@ ssize_t coir_writev(int fd, const struct iovec *iov, int iov_count, int64_t dead
   static const struct ways ways = {
       .socket = try_send_iov, .pipe = try_pipe_writev, .other = try_writev, .event = COIR__POLL_OUT};
   if (iov_count < 0 || iov_count > IOV_MAX_COUNT) return -EINVAL;
-  struct io io = {.fd = fd, .iov = iov, .iov_count = iov_count, .drains = iov_bytes(iov, (size_t)iov_count)};
+  struct io io = {
+      .fd = fd, .iov = iov, .iov_count = iov_count, .drains = iov_bytes(iov, (size_t)iov_count), .offset = -1};
   if (io.drains == 0) return coir__sys_writev(fd, iov, iov_count);
   return transfer_any(&io, &ways, deadline);
 }

@@ -81,7 +81,8 @@ static void ring(void) {
 
 void coir__keeper_arm(struct coir__alarm *alarm, int64_t deadline) {
   coir__alarm_arm_in(&keeper_timers, alarm, deadline);
-  if (atm_load_rlx(&keeper_timers.next) < deadline) return; /* relaxed: the arming has written it under the lock */
+  int64_t next = atm_load_rlx(&keeper_timers.next); /* relaxed: the arming has written it under the lock */
+  if (next < deadline && next != 0) return;         /* 0: it has asked for a look */
   ring();
 }
 

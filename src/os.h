@@ -191,6 +191,14 @@ ssize_t coir__sys_readv(int fd, const struct iovec *iov, int iov_count);
 ssize_t coir__sys_write(int fd, const void *buf, size_t bytes);
 ssize_t coir__sys_writev(int fd, const struct iovec *iov, int iov_count);
 
+ssize_t coir__sys_pread(int fd, void *buf, size_t bytes, off_t offset);
+ssize_t coir__sys_pwrite(int fd, const void *buf, size_t bytes, off_t offset);
+
+/* Reads from a file what can be had without waiting, because the page cache has it; at `offset`, or with -1 where the
+ * descriptor stands. Less than asked for says nothing, but 0 is the end of the file. -EAGAIN where there is something
+ * to wait for, and also where it cannot be told. */
+ssize_t coir__sys_read_cached(int fd, void *buf, size_t bytes, off_t offset);
+
 /* coir__sys_writev to a pipe or FIFO, without SIGPIPE, whose disposition is left alone. */
 ssize_t coir__sys_pipe_writev(int fd, const struct iovec *iov, int iov_count);
 
@@ -208,6 +216,60 @@ int coir__sys_pending_error(int fd);          /* takes SO_ERROR: 0, or the error
 int coir__sys_ready(int fd, uint32_t events); /* which of `events` (COIR__POLL_IN, _OUT) hold now, or -EBADF */
 uint32_t coir__sys_socket_id(int fd);         /* no other socket has it for long; 0: none, or not a socket */
 int coir__sys_fd_limit(void);                 /* numbers of descriptors in this process can never reach this */
+
+/* ---- io_uring (os/linux_uring.c) ------------------------------------------------------------------------------- */
+
+/* A ring is used by the thread that has made it, but for coir__uring_ring. What an operation names, and the record
+ * itself, must stay until that is taken back out. */
+struct coir__uring;
+struct coir__uring_op {
+  int fd;
+  bool is_write;
+  void *buf;
+  size_t bytes; /* of more than COIR__URING_BYTES_MAX a part is transferred */
+  off_t offset;
+  ssize_t result; /* once it is taken out */
+};
+#define COIR__URING_BYTES_MAX 0x7ffff000u /* as for pread(2) */
+
+/* Makes one for so many operations, a power of two, that are pushed before they are submitted; twice as many may be
+ * under way. 0; -ENOSYS, -EPERM and others: the system does not let us. */
+int coir__uring_create(struct coir__uring **out, uint32_t entries);
+bool coir__uring_is_used(void); /* there has been one: the kernel may have added threads to the process */
+void coir__uring_push(struct coir__uring *u, struct coir__uring_op *op);
+/* Has the system begin all that was pushed. Returns 0, or an error. *left: so many, the last ones, it has not taken. */
+int coir__uring_submit(struct coir__uring *u, uint32_t *left);
+/* One that is done, or NULL. */
+struct coir__uring_op *coir__uring_take(struct coir__uring *u);
+/* Waits until one is done, or until coir__uring_ring, which any thread may call; it may also return earlier. Nothing is
+ * pushed. 0 or an error. */
+int coir__uring_wait(struct coir__uring *u);
+void coir__uring_ring(struct coir__uring *u);
+/* fork, in the child: the ring is the parent's, and gone. */
+void coir__uring_fork_child(struct coir__uring *u);
+
+/* ---- Asynchronous reads and writes with O_DIRECT (os/linux_aio.c) ---------------------------------------------- */
+
+struct coir__aio {
+  uint64_t context;
+  int bell;
+};
+struct coir__aio_op {
+  uint64_t block[8]; /* the kernel's record */
+};
+
+bool coir__sys_is_direct(int fd); /* opened with O_DIRECT */
+
+/* Room for so many under way. 0; -ENOSYS, -EPERM, -EAGAIN and others: the system does not let us. */
+int coir__aio_create(struct coir__aio *out, uint32_t count);
+/* Any thread. 0: it is under way, and `op` must stay until it is taken out. Else an error: -EAGAIN: no room. */
+int coir__aio_submit(const struct coir__aio *a, struct coir__aio_op *op, const struct coir__uring_op *what);
+/* One thread: waits until one may be done; one that is done, and how, -EAGAIN among them: it would have waited for more
+ * than the disk; or NULL. */
+void coir__aio_wait(const struct coir__aio *a);
+struct coir__aio_op *coir__aio_take(const struct coir__aio *a, ssize_t *result);
+/* fork, in the child: it is the parent's. */
+void coir__aio_fork_child(const struct coir__aio *a);
 
 /* ---- Signals, child processes, names (os/linux_proc.c) --------------------------------------------------------- */
 

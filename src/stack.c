@@ -24,10 +24,10 @@
  * looked at: one of its stacks in turn is asked (mincore) whether it was used deeper than config.stack_keep_bytes. If
  * so all of them are cut back to that line; if not nothing is done, for most fibers are shallow and a call for each
  * would cost more than the fiber. A magazine for which the depot has no room among the warm ones is discarded
- * altogether and becomes a cold one: there is room for WARM_MAX, so that bursts which return find them warm, and when
- * a worker has nothing to do for a while it discards all but a few. A worker that empties its pool for good
- * (coir__stack_flush) cuts every stack back. Rejected: a marker word at the keep line, which commits a page of every
- * shallow stack in order to learn that it is shallow.
+ * altogether and becomes a cold one. There is room for WARM_MAX, so that bursts which return find them warm; but what
+ * nobody has wanted for COOL_PERIOD, beyond a few, workers discard when they look around or are idle, a magazine at a
+ * time. A worker that empties its pool for good (coir__stack_flush) cuts every stack back. Rejected: a marker word at
+ * the keep line, which commits a page of every shallow stack in order to learn that it is shallow.
  *
  * Guards, in the order in which they are tried, stack by stack, when a slot is first handed out: MADV_GUARD_INSTALL,
  * which costs no mapping; mprotect, which costs two, so config.guards_max bounds it for the whole process; else only
@@ -63,13 +63,15 @@
 #define REGION_BYTES_MAX ((size_t)1 << 30)
 #define CANARY_WORDS 8
 #define CANARY UINT64_C(0x5afe57ac4cab1e5e)
+#define COOL_PERIOD COIR_MS(100)
+#define COOL_NS COIR_MS(2) /* between two magazines: each takes some 0.1 ms */
 #define MARGIN 256 /* bytes at the low end that a suspended fiber may not have reached */
 #define ALT_STACK_BYTES ((size_t)64 << 10)
 
 #ifdef COIR_HARD
 #define REGION_SLOTS 1 /* slots of the first region of a class */
-#define WARM_MIN 2     /* stacks of a class that the depot keeps warm while a worker is idle, at least */
-#define WARM_MAX 8     /* and while they are at work */
+#define WARM_MIN 2 /* stacks of a class that the depot keeps warm for good, at least */
+#define WARM_MAX 8 /* and for a while */
 #else
 #define REGION_SLOTS 16
 #define WARM_MIN 128
@@ -95,7 +97,10 @@ struct coir__region {
 /* The depot of one class. */
 struct shelf {
   struct coir__lock lock;
-  uint32_t warm_count;          /* (l) stacks in warm magazines */
+  _Atomic(uint32_t) warm_count; /* (a) stacks in warm magazines; written under the lock */
+  uint32_t low;                 /* (l) the least of it since low_since: so many were not wanted */
+  uint32_t surplus;             /* (l) of those, how many are to be discarded */
+  int64_t low_since;            /* (l) */
   struct coir__stack *warm;     /* (l) magazines whose stacks keep what they have committed, by `chain` */
   struct coir__stack *cold;     /* (l) magazines whose stacks have nothing committed */
   struct coir__region *open;    /* (l) */
@@ -406,9 +411,9 @@ static void shelf_give_cold(struct shelf *shelf, struct coir__stack *magazine, u
 static void depot_give(struct coir__depot *d, int size_class, struct coir__stack *magazine, uint32_t count) {
   struct shelf *shelf = &d->shelves[size_class];
   coir__lock(&shelf->lock);
-  bool is_warm = shelf->warm_count + count <= d->warm_max;
+  bool is_warm = atm_load_rlx(&shelf->warm_count) + count <= d->warm_max;
   if (is_warm) {
-    shelf->warm_count += count;
+    atm_bump(&shelf->warm_count, count);
     magazine->chain = shelf->warm;
     shelf->warm = magazine;
     atm_bump(&shelf->cached, count);
@@ -417,22 +422,45 @@ static void depot_give(struct coir__depot *d, int size_class, struct coir__stack
   if (!is_warm) shelf_give_cold(shelf, magazine, count);
 }
 
-bool coir__stack_cool(struct coir__worker *w) {
-  struct coir__depot *d = w->rt->depot;
-  for (int i = 0; i < COIR__STACK_CLASSES; i++) {
-    struct shelf *shelf = &d->shelves[i];
-    uint32_t count = 0;
-    coir__lock(&shelf->lock);
-    struct coir__stack *magazine = shelf->warm_count > d->warm_min ? shelf->warm : NULL;
-    if (magazine) shelf->warm = magazine->chain;
-    for (struct coir__stack *s = magazine; s; s = s->next) count++;
-    shelf->warm_count -= count;
-    atm_bump(&shelf->cached, -(uint64_t)count);
-    coir__unlock(&shelf->lock);
-    if (!magazine) continue;
-    shelf_give_cold(shelf, magazine, count);
-    return true;
+/* How many have not been wanted for a while, beyond those that stay: asked once in COOL_PERIOD. The lock is held. */
+static uint32_t shelf_surplus(const struct coir__depot *d, struct shelf *shelf, int64_t now) {
+  if (now - shelf->low_since >= COOL_PERIOD) {
+    shelf->surplus = shelf->low > d->warm_min ? shelf->low - d->warm_min : 0;
+    shelf->low = atm_load_rlx(&shelf->warm_count);
+    shelf->low_since = now;
   }
+  return shelf->surplus;
+}
+
+/* Discards a magazine of what is too much. False: nothing is. */
+static bool shelf_cool(const struct coir__depot *d, struct shelf *shelf, int64_t now) {
+  uint32_t count = 0;
+  coir__lock(&shelf->lock);
+  struct coir__stack *magazine = shelf_surplus(d, shelf, now) ? shelf->warm : NULL;
+  if (magazine) shelf->warm = magazine->chain;
+  else shelf->surplus = 0;
+  for (struct coir__stack *s = magazine; s; s = s->next) count++;
+  shelf->surplus -= count < shelf->surplus ? count : shelf->surplus;
+  shelf->low -= count < shelf->low ? count : shelf->low;
+  atm_bump(&shelf->warm_count, -count);
+  atm_bump(&shelf->cached, -(uint64_t)count);
+  coir__unlock(&shelf->lock);
+  if (magazine) shelf_give_cold(shelf, magazine, count);
+  return magazine != NULL;
+}
+
+bool coir__stack_cool(struct coir_runtime *rt, int64_t now) {
+  struct coir__depot *d = rt->depot;
+  int64_t at = atm_load_rlx(&rt->cool_at);
+  if (now < at || !atm_cas_ar(&rt->cool_at, &at, now + COOL_NS)) return false;
+  for (int i = 0; i < COIR__STACK_CLASSES; i++)
+    if (atm_load_rlx(&d->shelves[i].warm_count) > d->warm_min && shelf_cool(d, &d->shelves[i], now)) return true;
+  return false;
+}
+
+bool coir__stack_has_surplus(const struct coir_runtime *rt) {
+  for (int i = 0; i < COIR__STACK_CLASSES; i++)
+    if (atm_load_rlx(&rt->depot->shelves[i].warm_count) > rt->depot->warm_min) return true;
   return false;
 }
 
@@ -449,7 +477,9 @@ static struct coir__stack *shelf_pop(struct shelf *shelf, bool *is_warm) {
 /* Its `count` stacks are no longer the depot's. */
 static void shelf_count_out(struct shelf *shelf, bool is_warm, uint32_t count) {
   coir__lock(&shelf->lock);
-  if (is_warm) shelf->warm_count -= count;
+  if (is_warm) atm_bump(&shelf->warm_count, -count);
+  uint32_t warm = atm_load_rlx(&shelf->warm_count);
+  if (warm < shelf->low) shelf->low = warm;
   atm_bump(&shelf->cached, -(uint64_t)count);
   coir__unlock(&shelf->lock);
 }
@@ -575,7 +605,7 @@ struct coir__depot *coir__depot_make(struct coir_runtime *rt, const struct coir_
   d->guard = guard_probe(config->guard);
   uint64_t warm_min = 2 * (uint64_t)config->stack_cache_max * workers;
   d->warm_min = warm_min < WARM_MIN ? WARM_MIN : warm_min > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)warm_min;
-  d->warm_max = d->warm_min < WARM_MAX ? WARM_MAX : d->warm_min;
+  d->warm_max = rt && d->warm_min < WARM_MAX ? WARM_MAX : d->warm_min; /* without a runtime nobody cools it */
   for (int i = 0; i < COIR__STACK_CLASSES; i++) d->shelves[i].slots_next = REGION_SLOTS;
   return d;
 }

@@ -182,18 +182,20 @@ struct coir__alarm {
   _Atomic(uint32_t) running; /* (a) set under the lock of home when it comes; cleared when `run` has returned */
 };
 
-/* Hierarchical timing wheel (Varghese and Lauck, 1987): level k has 64 slots of 2^(16 + 6k) ns. Behind the levels one
- * more row holds what is due, sorted (timer.c). */
+/* Hierarchical timing wheel (Varghese and Lauck, 1987): level k has two rows of 64 slots of 2^(16 + 6k) ns.
+ * Behind the levels one more row holds what is due, sorted (timer.c). */
 #define COIR__WHEEL_LEVELS 8
+#define COIR__WHEEL_ROWS (2 * COIR__WHEEL_LEVELS + 1)
 #define COIR__WHEEL_SHIFT 16
 struct coir__timers {
   struct coir__bias lock;
-  struct coir__timer *alarms; /* (l) that have come and have not been run, by next, latest first */
-  uint32_t count;                        /* (l) armed timers */
-  _Atomic(int64_t) next;                 /* (a) written under lock: no timer fires before; COIR_NEVER: none armed */
-  int64_t now;                           /* (l) ticks (deadline >> SHIFT) up to which slots are emptied */
-  uint64_t used[COIR__WHEEL_LEVELS + 1]; /* (l) bit i: slot i holds timers */
-  struct coir__timer *slots[(COIR__WHEEL_LEVELS + 1) * 64]; /* (l) */
+  struct coir__timer *alarms;      /* (l) that have come and have not been run, by next, latest first */
+  uint32_t count;                  /* (l) armed timers */
+  int32_t review;                  /* (l) so many more arms, and the next one asks for a look */
+  _Atomic(int64_t) next;           /* (a) written under lock: nothing to do before; COIR_NEVER: none armed */
+  int64_t now;                     /* (l) ticks (deadline >> SHIFT) up to which slots are emptied */
+  uint64_t used[COIR__WHEEL_ROWS]; /* (l) bit i: slot i holds timers */
+  struct coir__timer *slots[COIR__WHEEL_ROWS * 64]; /* (l) */
 };
 
 /* ---- Fibers and stacks ----------------------------------------------------------------------------------------- */
@@ -609,6 +611,7 @@ struct coir_runtime {
   _Atomic(uint64_t) polls, io_events;         /* (a) of the poller threads */
   _Atomic(uint64_t) wakes_outside; /* (a) fibers made ready by threads that carry no worker of this runtime */
   _Atomic(uint32_t) visitors;      /* (a) such threads that are at it; the runtime is not freed before it is 0 */
+  _Atomic(int64_t) cool_at;        /* (a) when warm stacks are to be looked at next (stack.c) */
   _Atomic(uint32_t) fence_ns;      /* (a) what a heavy fence costs a thief: a moving average */
   _Atomic(uint32_t) forked;        /* (a) in the child of a fork: dead */
   _Atomic(int64_t) rebalance_at;   /* (a) when the next look at the balance is due */

@@ -11,8 +11,10 @@
 #define AGE_NS COIR_MS(10)
 #ifdef COIR_HARD
 #define TICKS_MAX 3
+#define TICKS_MAX_ALONE 3
 #else
 #define TICKS_MAX 256
+#define TICKS_MAX_ALONE 64 /* where no monitor sees that a round lasts longer than it should */
 #endif
 #define WAKE_BATCH 64
 
@@ -26,7 +28,7 @@ int coir__worker_create(struct coir_runtime *rt, int index) {
   w->index = (uint32_t)index;
   w->rt = rt;
   w->rng = 2463534242u + (uint32_t)index * 2654435761u;
-  w->tick = w->tick_limit = TICKS_MAX;
+  w->tick = w->tick_limit = TICKS_MAX_ALONE;
   coir__timers_init(&w->timers, coir__os_now());
   coir__bias_attach(w);
   return coir__runq_init(w);
@@ -54,8 +56,8 @@ static void set_pace(struct coir__worker *w, int64_t now) {
   if (done > 0) {
     int64_t pace = took / done;
     atm_store_rlx(&w->pace_ns, pace < COIR_MS(1) ? (uint32_t)pace : (uint32_t)COIR_MS(1));
-    int64_t fit = took > 0 ? LOOK_NS * done / took : TICKS_MAX;
-    w->tick_limit = fit < 1 ? 1 : fit > TICKS_MAX ? TICKS_MAX : (uint32_t)fit;
+    int64_t max = w->rt->config.monitor ? TICKS_MAX : TICKS_MAX_ALONE, fit = took > 0 ? LOOK_NS * done / took : max;
+    w->tick_limit = (uint32_t)(fit < 1 ? 1 : fit > max ? max : fit);
   }
   w->tick = w->tick_limit;
 }
@@ -123,6 +125,7 @@ static struct coir_fiber *look_around(struct coir__worker *w) {
   uint32_t poller = poller_of(w);
   bool polls = coir__poller_is_used(w->rt->pollers[poller]);
   if (polls && now - w->polled_at >= POLL_NS) look_at_poller(w, poller, now);
+  if (COIR_UNLIKELY(now >= atm_load_rlx(&w->rt->cool_at))) coir__stack_cool(w->rt, now);
   if (COIR_UNLIKELY(atm_load_rlx(&w->rt->tuned.rebalance))) coir__balance(w, now);
   struct coir_fiber *f = choose(w);
   if (!f && polls && w->polled_at != now) {

@@ -279,7 +279,8 @@ def wrong_paths_and_methods(server):
     with server.connect() as c:
         for request, status in ((b"GET /nothing", 404), (b"OPTIONS *", 404), (b"DELETE /", 405), (b"POST /stats", 405),
                                 (b"GET /upload", 405), (b"GET /sleep", 400), (b"GET /sleep?ms=-1", 400),
-                                (b"GET /sleep?ms=9999999", 400), (b"GET /sleep?ms=1x", 400)):
+                                (b"GET /sleep?ms=9999999", 400), (b"GET /sleep?ms=1x", 400), (b"GET /spin", 400),
+                                (b"GET /block?ms=", 400), (b"POST /spin?ms=1", 405), (b"POST /block?ms=1", 405)):
             c.send(request + b" HTTP/1.1\r\n\r\n")
             a = c.answer()
             assert a.status == status, (request, a.status)
@@ -325,6 +326,32 @@ def sleepers_do_not_hold_up_others(server):
         assert c.answer().body == b"slept 700 ms\n"
         c.s.close()
     assert 0.7 <= time.monotonic() - started < 200 * 0.7 / 4
+
+
+@case
+def blockers_do_not_hold_up_others(server):
+    started = time.monotonic()
+    blockers = [server.connect() for _ in range(60)]
+    for c in blockers:
+        c.send(b"GET /block?ms=700 HTTP/1.1\r\n\r\n")
+    with server.connect() as c:
+        for _ in range(20):
+            c.hello()
+    for c in blockers:
+        assert c.answer().body == b"done\n"
+        c.s.close()
+    assert 0.7 <= time.monotonic() - started < 60 * 0.7 / 4
+
+
+@case
+def one_that_computes_is_answered(server):
+    with server.connect() as c:
+        started = time.monotonic()
+        c.send(GET + b"GET /spin?ms=50 HTTP/1.1\r\n\r\n" + GET)
+        check_hello(c.answer())
+        assert c.answer().body == b"done\n"
+        assert time.monotonic() - started >= 0.05
+        check_hello(c.answer())
 
 
 @case

@@ -4,7 +4,7 @@
 
 #include "harness.h"
 
-#define FIBERS 3000
+#define FIBERS 6000
 #define PAGES 4
 #define PAGE 4096
 
@@ -49,9 +49,13 @@ static int test(void *arg) {
   long before = resident_pages();
   burst();
   CHECK(resident_pages() - before > FIBERS * PAGES / 2); /* they are still warm */
-  long faults_before = faults();
-  burst();
-  CHECK(faults() - faults_before < FIBERS);
+  bool is_warm = false; /* once of several times: on a machine that is busy they may cool down in between */
+  for (int i = 0; i < 10 && !is_warm; i++) {
+    long faults_before = faults();
+    burst();
+    is_warm = faults() - faults_before < FIBERS;
+  }
+  CHECK(is_warm);
   int64_t end = coir_after(COIR_SEC(20));
   while (resident_pages() - before > FIBERS && coir_now() < end) CHECK_EQ(coir_sleep(COIR_MS(100)), 0);
   CHECK(resident_pages() - before <= FIBERS);

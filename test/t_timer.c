@@ -52,6 +52,7 @@ static struct item *item_of(struct coir__timer *t) { return (struct item *)((cha
 
 static int64_t clock_now;  /* what the wheel is told */
 static int64_t fired_last; /* deadline of the timer that fired last in this look */
+static int64_t latest;     /* how late, by that clock, the latest one fired */
 
 static struct coir__waiter *fire_item(struct coir__timer *t) {
   struct item *item = item_of(t);
@@ -59,6 +60,7 @@ static struct coir__waiter *fire_item(struct coir__timer *t) {
   assert_true(t->deadline >= fired_last); /* in order */
   assert_int_equal(item->state, ARMED);
   fired_last = t->deadline;
+  if (clock_now - t->deadline > latest) latest = clock_now - t->deadline;
   item->state = FIRED;
   return item->loses ? NULL : &item->waiter;
 }
@@ -262,7 +264,7 @@ static void run_against_reference(uint64_t seed, int steps) {
   for (int i = 0; i < ITEMS; i++) {
     if (items[i].state == ARMED) assert_true(coir__timer_cancel(&items[i].timer));
   }
-  for (int row = 0; row <= COIR__WHEEL_LEVELS; row++) assert_true(wheel.used[row] == 0);
+  for (int row = 0; row < COIR__WHEEL_ROWS; row++) assert_true(wheel.used[row] == 0);
 }
 
 static uint64_t fresh_seed(void) {
@@ -385,6 +387,45 @@ static void crowded_tick_fires_in_order(void **state) {
   free(crowd);
 }
 
+#define LOOK_SPAN COIR_US(100)
+#ifdef COIR_HARD
+#define CROWD 300 /* it moves 2 timers per look ahead of time, not 256 */
+#else
+#define CROWD 200000
+#endif
+
+/* A look every 100 us, as of a worker that is busy, or as soon after that as there is something to do: before the first
+ * timer of a slot that holds a quarter of all may fire, all of these are moved. It must have been begun in time. */
+static void expect_prompt_crowd(bool is_idle) {
+  struct item *crowd = calloc(CROWD, sizeof *crowd);
+  assert_non_null(crowd);
+  clock_now = DAY + COIR_MS(100);
+  coir__timers_init(&wheel, clock_now);
+  for (int i = 0; i < CROWD; i++) arm(&wheel, &crowd[i], clock_now + COIR_MS(300) + (int64_t)below(COIR_SEC(1)));
+  latest = 0;
+  int looks = 0;
+  for (; wheel.count > 0; looks++) {
+    int64_t next = atm_load_rlx(&wheel.next);
+    if (is_idle && next > clock_now) clock_now = next;
+    struct coir__waiter *wake[64];
+    int fired;
+    fired_last = INT64_MIN;
+    do coir__timers_fire(&wheel, clock_now, wake, 64, &fired);
+    while (fired == 64);
+    clock_now += LOOK_SPAN;
+  }
+  print_message("%d timers, %d looks: at most %lld us late\n", CROWD, looks, (long long)latest / 1000);
+  assert_true(latest <= 10 * LOOK_SPAN);
+  free(crowd);
+}
+
+static void crowded_slot_holds_nobody_up(void **state) {
+  (void)state;
+  rng_seed(11);
+  expect_prompt_crowd(false);
+  expect_prompt_crowd(true);
+}
+
 /* ---- Threads --------------------------------------------------------------------------------------------------- */
 
 #define THREADS 4
@@ -477,6 +518,7 @@ int main(void) {
       cmocka_unit_test(stale_bound_is_put_right_once),
       cmocka_unit_test(storm_takes_linear_time),
       cmocka_unit_test(crowded_tick_fires_in_order),
+      cmocka_unit_test(crowded_slot_holds_nobody_up),
       cmocka_unit_test(cancel_and_fire_race_to_one_outcome),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

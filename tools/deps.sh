@@ -66,7 +66,11 @@ need_bench() {
   need librust-tokio-dev 'Tokio, a peer in the tables' has_crate tokio
   need librust-rayon-dev 'Rayon, a peer in the tables' has_crate rayon
   need libtbb-dev 'oneTBB, a peer in the tables' has_cxx_header tbb/version.h
+  need libuv1-dev 'libuv, a peer in the tables' has_header uv.h
+  need liburing-dev 'io_uring without a runtime, a peer in the tables' has_header liburing.h
   need nginx-light 'nginx, a peer of the HTTP server' has_command nginx
+  need fio 'a peer of reading files' has_command fio
+  need gnuplot-nox 'the pictures beside the tables' has_command gnuplot
 }
 
 need_dev() {

@@ -17,7 +17,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PEER_METRICS_MAX 8
+#include "../hdr.h"
+
+#define PEER_METRICS_MAX 12
 #define PEER_RUNS_MAX 1000
 
 struct peer_metric {
@@ -28,6 +30,7 @@ struct peer {
   const char *impl, *question;
   struct peer_metric metrics[PEER_METRICS_MAX];         /* ends at the first without a unit */
   void (*run)(const struct peer *peer, double *values); /* measures once; NAN: not with so many workers */
+  struct hdr *histogram; /* NULL, or where `run` adds the times in ns that the main figure is made of */
   /* Set by peer_main. */
   int workers, runs;
   bool quick;
@@ -85,6 +88,16 @@ static void peer_print_machine(void) {
          sysconf(_SC_NPROCESSORS_ONLN), names.release);
 }
 
+/* Up to the last percentile that so few values can tell from their maximum. */
+static void peer_print_histogram(const struct hdr *h) {
+  static const double percents[] = {50, 75, 90, 99, 99.9, 99.99};
+  printf("\"histogram\":[");
+  for (int i = 0; i < 6 && (100 - percents[i]) / 100 * (double)h->count >= 1; i++) {
+    printf("%s[%g,%.6g]", i ? "," : "", percents[i], (double)hdr_percentile(h, percents[i]) / 1e3);
+  }
+  printf("],");
+}
+
 static void peer_report(const struct peer *peer, int m, double *values) {
   int n = peer->runs;
   if (isnan(values[0])) return;
@@ -96,13 +109,16 @@ static void peer_report(const struct peer *peer, int m, double *values) {
   printf("\"unit\":\"%s\",\"better\":\"lower\",\"runs\":%d,", peer->metrics[m].unit, n);
   printf("\"min\":%.6g,\"median\":%.6g,\"max\":%.6g,", values[0], median, values[n - 1]);
   if (peer->quick) printf("\"quick\":true,");
+  if (peer->histogram && !*peer->metrics[m].name) peer_print_histogram(peer->histogram);
   peer_print_machine();
 }
 
 static void peer_measure(const struct peer *peer) {
   static double samples[PEER_METRICS_MAX][PEER_RUNS_MAX];
   double values[PEER_METRICS_MAX] = {0};
+  if (peer->histogram) hdr_init(peer->histogram);
   peer->run(peer, values); /* warm-up */
+  if (peer->histogram) hdr_init(peer->histogram);
   for (int i = 0; i < peer->runs; i++) {
     peer->run(peer, values);
     for (int m = 0; m < PEER_METRICS_MAX; m++) samples[m][i] = values[m];

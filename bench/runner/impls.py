@@ -9,10 +9,10 @@ A manifest says:
   workers    worker counts that it is measured with, if not all
   files      files to fill in for a run: template -> name in @DIR@
   questions  question -> the command that answers it: a program that takes --workers, --runs and --quick and prints JSON
-             lines as bench.h says, or for http_* a server
+             lines as bench.h says, or a server: then targets.json has "connections", and "load": "echo" or "http"
 
 Placeholders in commands, env and files: @OUT@ (folder of what the peer has built), @DIR@ (a temporary folder), @PORT@,
-@WORKERS@, and in build @PROGRAM@ and @SOURCES@.
+@SPIN_PORT@ (a connection there has the server compute for a second), @WORKERS@, and in build @PROGRAM@ and @SOURCES@.
 
 Coir itself answers a question with bench/b_<question>, unless targets.json names a "program" that prints a line for
 readers; "figure" then says how to find the figure in it, and @COUNT@ is "count", or a fifth of it with --quick.
@@ -117,10 +117,19 @@ class Coir(Impl):
         return f"{'/'.join(kinds) or 'unknown'} build"
 
 
+def server_of_coir(about):
+    """The command of Coir's own server; where one computes for long, it turns preemption on."""
+    common = ["--port", "@PORT@", "--workers", "@WORKERS@"]
+    beside = about.get("beside")
+    if about.get("load") != "echo":
+        return ["@OUT@/examples/httpd", *common, *(["--preempt", "1"] if beside == "hog" else [])]
+    more = {"hog": ["--hogs", "@WORKERS@"], "block": ["--blockers", "8"], None: []}[beside]
+    return ["@OUT@/bench/echo_coir", *common, *more, *(["--spin-port", "@SPIN_PORT@"] if "spin" in about else [])]
+
+
 def find_impls(questions, build_dir):
     """Coir first, then the peers in order of their names, installed or not."""
-    httpd = ["@OUT@/examples/httpd", "--port", "@PORT@", "--workers", "@WORKERS@"]
-    own = {q: httpd if "connections" in about else about.get("program", [f"@OUT@/bench/b_{q}"])
+    own = {q: server_of_coir(about) if "connections" in about else about.get("program", [f"@OUT@/bench/b_{q}"])
            for q, about in questions.items()}
     impls = [Coir(impl="coir", questions=own, build_dir=build_dir, out=build_dir)]
     for manifest in sorted((BENCH / "peers").glob("*/peer.json")):

@@ -26,6 +26,7 @@
 
 #include "os.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -422,11 +423,33 @@ static void *thread_main(void *arg) {
   return result;
 }
 
+/* The kernel works for an io_uring in threads that it adds to the process, "iou-wrk-123" or "iou-sqp-123". */
+static bool is_of_kernel(const char *tid) {
+  char path[64], name[16] = "";
+  snprintf(path, sizeof path, "/proc/self/task/%.16s/comm", tid);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  ssize_t n = read(fd, name, sizeof name - 1);
+  close(fd);
+  return n > 4 && strncmp(name, "iou-", 4) == 0;
+}
+
+static int threads_by_name(void) {
+  DIR *all = opendir("/proc/self/task");
+  int count = 0;
+  if (!all) return -1;
+  for (struct dirent *each; (each = readdir(all)) != NULL;)
+    if (each->d_name[0] != '.' && !is_of_kernel(each->d_name)) count++;
+  closedir(all);
+  return count;
+}
+
 /* The kernel counts a directory for each thread among the links of their parent. -1: it cannot be told. */
 static int threads_of_process(void) {
   struct stat st;
   int saved = errno_get(), all = -1;
-  if (stat("/proc/self/task", &st) == 0 && st.st_nlink >= 3) all = (int)st.st_nlink - 2;
+  if (coir__uring_is_used()) all = threads_by_name();
+  else if (stat("/proc/self/task", &st) == 0 && st.st_nlink >= 3) all = (int)st.st_nlink - 2;
   errno_set(saved);
   return all;
 }

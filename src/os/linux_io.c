@@ -18,9 +18,11 @@
 #include <limits.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/poll.h> /* not <poll.h>: our own poll.h lies on the search path */
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -84,6 +86,44 @@ LEAF ssize_t coir__sys_readv(int fd, const struct iovec *iov, int iov_count) {
 }
 LEAF ssize_t coir__sys_writev(int fd, const struct iovec *iov, int iov_count) {
   RETURN_CALL(ssize_t, writev(fd, iov, iov_count));
+}
+
+LEAF ssize_t coir__sys_pread(int fd, void *buf, size_t bytes, off_t offset) {
+  RETURN_CALL(ssize_t, pread(fd, buf, bytes, offset));
+}
+LEAF ssize_t coir__sys_pwrite(int fd, const void *buf, size_t bytes, off_t offset) {
+  RETURN_CALL(ssize_t, pwrite(fd, buf, bytes, offset));
+}
+
+/* Linux 5.9 and 5.10 may say 0 though it is not the end of the file (preadv2(2), BUGS). */
+static LEAF bool knows_nowait(void) {
+  static _Atomic(uint32_t) known; /* (a) 1: it does not; 2: it does */
+  struct utsname names;
+  if (atm_load_rlx(&known) == 0) { /* relaxed: who does not see it finds out the same */
+    int major = 0, minor = 0;
+    bool is_sound = uname(&names) == 0 && sscanf(names.release, "%d.%d", &major, &minor) == 2 &&
+                    (major > 5 || (major == 5 && minor > 10));
+    atm_store_rlx(&known, 1u + is_sound);
+  }
+  return atm_load_rlx(&known) == 2;
+}
+
+/* With O_DIRECT the flag would mean to wait for the disk, and for nothing else. The offset takes one register on the
+ * 64-bit systems that we know. */
+static LEAF ssize_t read_nowait(int fd, void *buf, size_t bytes, off_t offset) {
+  struct iovec iov = {.iov_base = buf, .iov_len = bytes};
+  int saved = errno, flags = fcntl(fd, F_GETFL);
+  ssize_t n = flags < 0 ? -1 : flags & O_DIRECT ? -EAGAIN : preadv2(fd, &iov, 1, offset, RWF_NOWAIT);
+  if (n == -1) n = -errno;
+  errno = saved;
+  return n;
+}
+
+ssize_t coir__sys_read_cached(int fd, void *buf, size_t bytes, off_t offset) {
+  if (!knows_nowait()) return -EAGAIN;
+  ssize_t n = read_nowait(fd, buf, bytes, offset);
+  bool is_unknown = n == -EOPNOTSUPP || n == -ENOSYS || n == -EPERM || n == -EINTR;
+  return COIR_UNLIKELY(is_unknown) ? -EAGAIN : n;
 }
 
 /* Writes with SIGPIPE blocked for this thread. What a write raises is for the thread alone, and is not counted: if the

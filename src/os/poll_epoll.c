@@ -18,9 +18,9 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/poll.h> /* not <poll.h>: our own lies on the search path */
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>

@@ -25,6 +25,7 @@ type bench struct {
 	workers  int
 	runs     int
 	quick    bool
+	times    []float64 // us; those that the main figure is made of, of all runs: for its histogram
 }
 
 func (b *bench) count(full int) int {
@@ -87,6 +88,7 @@ func (b *bench) measure() [][]float64 {
 	runtime.GOMAXPROCS(b.workers)
 	if !b.isFresh {
 		b.run(b) // warm-up
+		b.times = nil
 	}
 	for i := 0; i < b.runs; i++ {
 		if b.isFresh {
@@ -132,7 +134,9 @@ type jsonLine struct {
 	Median   float64 `json:"median"`
 	Max      float64 `json:"max"`
 	Quick    bool    `json:"quick,omitempty"`
-	Machine  machine `json:"machine"`
+
+	Histogram [][2]float64 `json:"histogram,omitempty"`
+	Machine   machine      `json:"machine"`
 }
 
 func (b *bench) report(samples [][]float64) {
@@ -148,9 +152,32 @@ func (b *bench) report(samples [][]float64) {
 		n := len(sorted)
 		median := (sorted[(n-1)/2] + sorted[n/2]) / 2
 		line := jsonLine{b.question, m.name, "go", b.workers, median, m.unit, "lower", n, sorted[0], median,
-			sorted[n-1], b.quick, machine{find("/proc/cpuinfo", "model name"), runtime.NumCPU(), kernel()}}
+			sorted[n-1], b.quick, b.histogram(m.name), machine{find("/proc/cpuinfo", "model name"), runtime.NumCPU(), kernel()}}
 		must(json.NewEncoder(os.Stdout).Encode(line))
 	}
+}
+
+// percentile of values that are in order.
+func percentile(sorted []float64, percent float64) float64 {
+	rank := int(math.Ceil(percent / 100 * float64(len(sorted))))
+	if rank < 1 {
+		rank = 1
+	}
+	return sorted[rank-1]
+}
+
+// histogram goes up to the last percentile that so few values can tell from their maximum.
+func (b *bench) histogram(metric string) (points [][2]float64) {
+	if metric != "" {
+		return nil
+	}
+	sort.Float64s(b.times)
+	for _, percent := range []float64{50, 75, 90, 99, 99.9, 99.99} {
+		if (100-percent)/100*float64(len(b.times)) >= 1 {
+			points = append(points, [2]float64{percent, percentile(b.times, percent)})
+		}
+	}
+	return points
 }
 
 func kernel() string {

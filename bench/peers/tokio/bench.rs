@@ -3,6 +3,7 @@
 // With several workers they run on Tokio's multi-thread runtime with as many threads. With one worker they run on its
 // current-thread runtime: that is what Tokio has for one thread, and nearly always the faster of the two.
 #![allow(dead_code)] // no program uses all of it
+use std::cell::RefCell;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 
 pub struct Bench {
     pub workers: usize,
+    pub times: RefCell<Vec<f64>>, // us; those that the main figure is made of, of all runs: for its histogram
     quick: bool,
     runtime: Runtime,
 }
@@ -105,8 +107,9 @@ pub fn main(question: &str, metrics: Vec<Metric>, mut args: Vec<String>, run: im
     let runs = option(&mut args, "--runs").unwrap_or(5);
     let quick = args.iter().any(|arg| arg == "--quick");
     for workers in counts {
-        let b = Bench { workers, quick, runtime: runtime(workers) };
+        let b = Bench { workers, times: RefCell::new(Vec::new()), quick, runtime: runtime(workers) };
         run(&b); // warm-up
+        b.times.borrow_mut().clear();
         let samples: Vec<Vec<f64>> = (0..runs).map(|_| run(&b)).collect();
         for (i, metric) in metrics.iter().enumerate() {
             report(&b, question, metric, samples.iter().map(|values| values[i]).collect());
@@ -122,16 +125,37 @@ fn report(b: &Bench, question: &str, metric: &Metric, mut values: Vec<f64>) {
     let n = values.len();
     let median = (values[(n - 1) / 2] + values[n / 2]) / 2.0;
     let name = if metric.0.is_empty() { String::new() } else { format!("\"metric\":\"{}\",", metric.0) };
+    let histogram = if metric.0.is_empty() { histogram(&mut b.times.borrow_mut()) } else { String::new() };
     let quick = if b.quick { "\"quick\":true," } else { "" };
     println!(
         "{{\"question\":\"{question}\",{name}\"impl\":\"tokio\",\"workers\":{},\"value\":{median},\"unit\":\"{}\",\
-         \"better\":\"lower\",\"runs\":{n},\"min\":{},\"median\":{median},\"max\":{},{quick}\"machine\":{}}}",
+         \"better\":\"lower\",\"runs\":{n},\"min\":{},\"median\":{median},\"max\":{},{quick}{histogram}\
+         \"machine\":{}}}",
         b.workers,
         metric.1,
         values[0],
         values[n - 1],
         machine()
     );
+}
+
+/// Of values that are in order.
+pub fn percentile(sorted: &[f64], percent: f64) -> f64 {
+    let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
+    sorted[rank.max(1) - 1]
+}
+
+/// Up to the last percentile that so few values can tell from their maximum.
+fn histogram(times: &mut [f64]) -> String {
+    times.sort_by(|a, b| a.total_cmp(b));
+    let told = |percent: &f64| (100.0 - percent) / 100.0 * times.len() as f64 >= 1.0;
+    let percents = [50.0, 75.0, 90.0, 99.0, 99.9, 99.99].into_iter().filter(told);
+    let points: Vec<_> = percents.map(|percent| format!("[{percent},{}]", percentile(times, percent))).collect();
+    if points.is_empty() {
+        String::new()
+    } else {
+        format!("\"histogram\":[{}],", points.join(","))
+    }
 }
 
 fn machine() -> String {

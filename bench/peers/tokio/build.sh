@@ -15,7 +15,7 @@ name = "$program"
 path = "$source"
 
 [dependencies]
-tokio = { version = "1", features = ["macros", "rt-multi-thread", "sync", "time"] }
+tokio = { version = "1", features = ["io-util", "macros", "net", "rt-multi-thread", "sync", "time"] }
 
 [profile.release]
 lto = true
