@@ -45,7 +45,7 @@ need_test() {
   want nim 'two examples are written in Nim' has_command nim
   want spin 'models of two protocols are verified with it' has_command spin
   want libjemalloc2 'tests of preemption run with another malloc, too' has_library libjemalloc.so.2
-  want valgrind 'tests of preemption run by it, too' has_command valgrind
+  want valgrind 'counts instructions; tests of preemption run by it, too' has_command valgrind
   want gdb 'a test is run by a debugger' has_command gdb
 }
 
