@@ -249,7 +249,7 @@ static inline struct coir__worker *coir__carried_late(void) {
   return t ? coir__carried_after(t) : NULL;
 }
 
-static inline __attribute__((always_inline)) uint32_t coir__look_inside(struct coir__worker **out) {
+COIR_INLINE uint32_t coir__look_inside(struct coir__worker **out) {
   struct coir__thread *t = coir__thread_peek();
   *out = NULL;
   if (COIR_UNLIKELY(!t)) return 0;
