@@ -79,6 +79,7 @@
 #include "internal.h"
 
 #define BOTH (COIR__POLL_IN | COIR__POLL_OUT)
+#define FRAME_LINES 12 /* of a fiber that waits in a call of this library, and of its caller */
 #define QUIESCE_SPINS 64
 #define CHECK_NS COIR_SEC(1)
 #define CHECK_SLICE COIR_MS(1) /* of work in a row; then a pause */
@@ -172,19 +173,41 @@ static struct coir__clause *claim_all(struct coir__fd *d, uint32_t events, bool 
   return woken;
 }
 
-void coir__poll_event(uint64_t tag, uint32_t events) {
-  struct coir__worker *w = coir__carried();
-  /* Acquire: the table's address, as in coir__fd_find. */
-  if ((uint32_t)tag >= atm_load_acq(&coir__fd_count)) return;
-  struct coir__fd *d = &coir__fds[(uint32_t)tag];
+/* Fetches the records, and the clauses of those who wait. Of many connections most have left the caches since they were
+ * used last, and they would be waited for one by one. Who waits may change meanwhile: then it was for nothing. */
+static PEEKS void fetch_records(const struct coir__poll_ready *ready, int count, uint32_t known) {
+  for (int i = 0; i < count; i++)
+    if ((uint32_t)ready[i].tag < known) __builtin_prefetch(&coir__fds[(uint32_t)ready[i].tag], 1);
+  for (int i = 0; i < count; i++)
+    if ((uint32_t)ready[i].tag < known) __builtin_prefetch(PEEK(coir__fds[(uint32_t)ready[i].tag].q.list.first), 1);
+}
+
+/* Fetches the frames that the fiber returns through. It is claimed, and not woken yet. */
+static PEEKS void fetch_frames(const struct coir__waiter *waiter) {
+  if (waiter->is_thread) return;
+  const char *sp = PEEK(((const struct coir_fiber *)waiter)->sp);
+  for (int i = 0; i < FRAME_LINES; i++) __builtin_prefetch(sp + (size_t)i * COIR__LINE, 1);
+}
+
+static void hand_on(struct coir__worker *w, const struct coir__poll_ready *ready) {
+  struct coir__fd *d = &coir__fds[(uint32_t)ready->tag];
   struct coir__clause *woken = NULL;
   coir__bias_lock(w, &d->q.lock);
-  if (d->generation == (uint32_t)(tag >> 32)) {
-    word_change(d, events & BOTH, events & COIR__POLL_HUP, 0);
-    woken = claim_all(d, events & BOTH, false);
+  if (d->generation == (uint32_t)(ready->tag >> 32)) {
+    word_change(d, ready->events & BOTH, ready->events & COIR__POLL_HUP, 0);
+    woken = claim_all(d, ready->events & BOTH, false);
   }
   coir__bias_unlock(w, &d->q.lock);
+  if (woken) fetch_frames(woken->waiter);
   coir__wake_all(w, woken);
+}
+
+void coir__poll_events(const struct coir__poll_ready *ready, int count) {
+  struct coir__worker *w = coir__carried();
+  uint32_t known = atm_load_acq(&coir__fd_count); /* acquire: the table's address, as in coir__fd_find */
+  if (count > 1) fetch_records(ready, count, known);
+  for (int i = 0; i < count; i++)
+    if ((uint32_t)ready[i].tag < known) hand_on(w, &ready[i]);
 }
 
 /* ---- The pollers ----------------------------------------------------------------------------------------------- */

@@ -32,7 +32,7 @@ bool coir__poller_is_used(const struct coir__poller *p);
 /* Whether there are events to take just now. Any thread. */
 bool coir__poller_is_ready(const struct coir__poller *p);
 
-/* Takes events and hands each to coir__poll_event (poll.c). Sleeps until there is one, until `deadline` (absolute; 0:
+/* Takes events and hands them to coir__poll_events (poll.c). Sleeps until there is one, until `deadline` (absolute; 0:
  * do not sleep), or until coir__poller_wake; now and then it returns earlier. Returns how many it handed on. */
 int coir__poller_wait(struct coir__poller *p, int64_t deadline);
 
@@ -49,8 +49,12 @@ void coir__poller_fork_child(void);
 #define COIR__POLL_OUT 2u
 #define COIR__POLL_HUP 4u /* the peer is gone, an error is pending, or out-of-band data came: distrust short reads */
 
-/* An event for the descriptor with `tag`: makes it ready and wakes whom it concerns. Called by pollers. */
-void coir__poll_event(uint64_t tag, uint32_t events);
+/* Events for descriptors: makes them ready and wakes whom they concern. Called by pollers. */
+struct coir__poll_ready {
+  uint64_t tag;
+  uint32_t events;
+};
+void coir__poll_events(const struct coir__poll_ready *ready, int count);
 
 /* This poller is about to go: no record may name it any more. Called by coir__poller_destroy. */
 void coir__poll_forget(struct coir__poller *p);

@@ -8,6 +8,8 @@
 
 #define LOOK_NS COIR_US(100)
 #define POLL_NS COIR_US(50)
+#define POLL_LATE_NS COIR_MS(1) /* with POLL_ENOUGH in the ring */
+#define POLL_ENOUGH 64
 #define AGE_NS COIR_MS(10)
 #ifdef COIR_HARD
 #define TICKS_MAX 3
@@ -80,6 +82,12 @@ static uint32_t poller_of(const struct coir__worker *w) {
   return (rt->is_partitioned ? w->index : w->looks) % (uint32_t)rt->poller_count;
 }
 
+/* With much in the ring, what is ready stays with the kernel for a while. Who is fetched early comes to the end of a long
+ * queue, and socket, descriptor and stack have left the caches by the time it runs (docs/decisions/014). */
+static bool is_poll_due(const struct coir__worker *w, int64_t now) {
+  return now - w->polled_at >= (coir__runq_length(w) < POLL_ENOUGH ? POLL_NS : POLL_LATE_NS);
+}
+
 static void look_at_poller(struct coir__worker *w, uint32_t i, int64_t now) {
   w->polled_at = now;
   w->looks++;
@@ -124,7 +132,7 @@ static struct coir_fiber *look_around(struct coir__worker *w) {
   if (atm_load_rlx(&w->timers.next) <= now) fire_timers(w, now);
   uint32_t poller = poller_of(w);
   bool polls = coir__poller_is_used(w->rt->pollers[poller]);
-  if (polls && now - w->polled_at >= POLL_NS) look_at_poller(w, poller, now);
+  if (polls && is_poll_due(w, now)) look_at_poller(w, poller, now);
   if (COIR_UNLIKELY(now >= atm_load_rlx(&w->rt->cool_at))) coir__stack_cool(w->rt, now);
   if (COIR_UNLIKELY(atm_load_rlx(&w->rt->tuned.rebalance))) coir__balance(w, now);
   struct coir_fiber *f = choose(w);

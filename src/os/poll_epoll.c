@@ -183,7 +183,8 @@ static inline uint32_t meaning(uint32_t events) {
 /* Hands on up to a batch. `is_sleeper`: wakes are for the caller. */
 static int deliver(struct coir__poller *p, int64_t ns, bool is_sleeper) {
   struct epoll_event events[COIR__POLL_BATCH];
-  int n = take(p->epoll, events, ns), handed = 0;
+  struct coir__poll_ready ready[COIR__POLL_BATCH];
+  int n = take(p->epoll, events, ns), count = 0;
   if (is_sleeper) {
     atm_store_sc(&p->waiting, 0);
     /* Acquire: what the waker did before; pairs with the exchange in coir__poller_wake. */
@@ -191,12 +192,11 @@ static int deliver(struct coir__poller *p, int64_t ns, bool is_sleeper) {
   }
   for (int i = 0; i < n; i++) {
     uint64_t tag = events[i].data.u64;
-    if (tag != WAKE_TAG) {
-      coir__poll_event(tag, meaning(events[i].events));
-      handed++;
-    } else if (!is_sleeper && atm_load_sc(&p->waiting)) bell_ring(p->bell);
+    if (tag != WAKE_TAG) ready[count++] = (struct coir__poll_ready){.tag = tag, .events = meaning(events[i].events)};
+    else if (!is_sleeper && atm_load_sc(&p->waiting)) bell_ring(p->bell);
   }
-  return handed;
+  coir__poll_events(ready, count);
+  return count;
 }
 
 LEAF bool coir__poller_is_ready(const struct coir__poller *p) {
