@@ -120,8 +120,11 @@ static bool spare_quit(struct coir_runtime *rt, struct coir__thread *t, struct c
 /* Waits for a worker. `self`: NULL unless it is an extra thread. NULL: it is over, and `self` may be gone. */
 static struct coir__worker *spare_wait(struct coir_runtime *rt, struct coir__thread *t, struct coir__extra *self) {
   int64_t deadline = self ? coir__os_now() + SPARE_KEEPS : COIR_NEVER;
+  struct coir__thread *wakes = t->wakes;
   atm_store_rlx(&t->heir_to, NULL);
+  t->wakes = NULL;
   spare_put(rt, t);
+  if (wakes) coir__thread_wake(wakes); /* it may take this processor at once, and who is to follow it must be there */
   for (bool is_late = false;;) {
     uint32_t seen = atm_load_acq(&t->futex);
     struct coir__worker *w = atm_load_acq(&t->heir_to);
@@ -403,12 +406,12 @@ enum coir__taken coir__carry_take(struct coir__worker *w, bool pauses, int64_t n
   }
   if (is_taken) {
     separate(w, t, COIR__REASON_AWAY, now);
-    if (pauses) coir__preempt_pause(t);
+    if (pauses) coir__preempt_pause(t, now - w->watch.since);
     if (w->runs_hog) w->hog_at = now; /* as long as a quantum the others go first */
     w->runs_hog = false;
   }
+  if (is_owner) coir__unlock(&t->owner); /* first: the heir may want it at once, when it is the fiber's turn again */
   heir_give(rt, &heir, is_taken ? w : NULL);
-  if (is_owner) coir__unlock(&t->owner);
   return is_taken ? COIR__TAKEN : COIR__TAKEN_INSIDE;
 }
 

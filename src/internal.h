@@ -144,7 +144,8 @@ struct coir_fiber *coir__runq_steal(struct coir__worker *thief, struct coir__wor
 void coir__inbox_send(struct coir__worker *w, struct coir_fiber *f); /* any thread; then wake it */
 bool coir__inbox_take(struct coir__worker *w);                       /* owner: to bound list and ring */
 void coir__lane_put(struct coir_runtime *rt, struct coir_fiber *f);  /* any thread: by its priority */
-void coir__lane_put_in(struct coir_runtime *rt, struct coir_fiber *f, int lane);
+/* `first`: before all others there. */
+void coir__lane_put_in(struct coir_runtime *rt, struct coir_fiber *f, int lane, bool first);
 bool coir__lane_remove(struct coir_runtime *rt, struct coir_fiber *f, int lane); /* any thread. False: not there */
 struct coir_fiber *coir__lane_get(struct coir__worker *w, int lane); /* one to run; more to the ring */
 void coir__lane_to_ring(struct coir__worker *w); /* all of the normal lane; no other worker runs */
@@ -618,8 +619,9 @@ int coir__preempt_want(const struct coir_runtime *rt);
 void coir__preempt_arm_thread(struct coir_runtime *rt, struct coir__thread *t); /* the calling one, that carries */
 void coir__preempt_disarm_thread(const struct coir__thread *t);
 /* The fiber that is away with t, whose owner the caller is, queues for its turn, and the thread sleeps. By the
- * monitor. */
-void coir__preempt_pause(struct coir__thread *t);
+ * monitor: `ns`, for how long it has run on. */
+void coir__preempt_pause(struct coir__thread *t, int64_t ns);
+PEEKS int64_t coir__preempt_left(const struct coir__thread *t, const struct coir_fiber *f); /* of f's quantum, in ns */
 void coir__preempt_sleep(struct coir__thread *t); /* the calling one, which is away and paused: until it is its turn */
 /* f is paused, and its turn has come: its thread goes on with *w, and the calling one carries none any more: *w is NULL
  * then. It is not when the runtime halts. */

@@ -12,6 +12,13 @@ static inline void coir__list_push(struct coir__list *l, struct coir_fiber *f) {
   l->count++;
 }
 
+static inline void coir__list_push_first(struct coir__list *l, struct coir_fiber *f) {
+  f->next = l->head;
+  if (!l->head) l->tail = f;
+  l->head = f;
+  l->count++;
+}
+
 static inline struct coir_fiber *coir__list_pop(struct coir__list *l) {
   struct coir_fiber *f = l->head;
   if (!f) return NULL;

@@ -33,6 +33,7 @@
 #define STILL_PARTS 8 /* blocked: has used less than this part of the time */
 
 #define ASKS_MAX 50     /* looks at which a stuck worker cannot be had, or no thread for it, before that is told */
+#define SHORT_NS COIR_MS(20) /* no thread for it, though one is to be made: then who is paused may hold up who makes it */
 #define PARK_NS COIR_MS(1)
 #define STALLS_KEPT 64 /* that nobody has been told of yet; further ones are only counted */
 
@@ -211,8 +212,8 @@ static PEEKS int64_t relieve(struct coir__worker *w, bool is_blocked, bool pause
   bool is_short = taken == COIR__TAKEN_NOT && !atm_load_rlx(&w->has_pinned) && is_coming;
   if (taken != COIR__TAKEN_INSIDE) want_spare(w->rt); /* the next one is ready when it is wanted */
   /* Also if who is to make a thread does not come to it. */
-  if (taken != COIR__TAKEN && (is_blocked || (is_short && seen->asks > ASKS_MAX / 2)) && open_valve(w))
-    return MONITOR_AGAIN;
+  bool is_jammed = is_short && now - seen->since > bound(w->rt->config.quantum_us) + SHORT_NS;
+  if (taken != COIR__TAKEN && (is_blocked || is_jammed) && open_valve(w)) return MONITOR_AGAIN;
   if ((taken == COIR__TAKEN_INSIDE || is_short) && seen->asks++ < ASKS_MAX) return MONITOR_AGAIN;
   told.stall.is_handed_off = taken == COIR__TAKEN;
   told.stall.is_preempted = told.stall.is_handed_off && pauses;
@@ -226,14 +227,16 @@ static PEEKS int64_t look_at_stuck(struct coir__worker *w, struct coir__thread *
   const struct coir_config *c = &w->rt->config;
   struct coir__watch *seen = &w->watch;
   bool pauses = seen->current && (PEEK(seen->current->b.more) & COIR__MORE_PREEMPT);
-  int64_t busy_left = is_short ? 0 : bound(pauses ? c->quantum_us : c->busy_us) - (now - seen->since);
+  int64_t may = pauses ? at_most(coir__preempt_left(t, seen->current), bound(c->quantum_us)) : bound(c->busy_us);
+  int64_t busy_left = is_short ? 0 : may - (now - seen->since);
   int64_t still_left = seen->is_still ? bound(c->blocked_us) - (now - seen->ran_until) : busy_left;
   if (busy_left > 0 && still_left > 0) return at_most(busy_left, still_left);
   if (!has_prospects(w, now)) return MONITOR_NAP;
   bool blocked = seen->is_still && coir__os_thread_waits(atm_load_rlx(&t->tid)); /* and not only for a processor */
   if (blocked ? still_left > 0 : busy_left > 0) return at_most(MONITOR_NAP, blocked ? still_left : busy_left);
   if (!seen->current) {
-    if (blocked) open_valve(w); /* the library itself waits: for memory, it may be */
+    bool is_jammed = blocked && now - seen->since > SHORT_NS;
+    if (is_jammed) open_valve(w); /* the library itself waits: for memory, it may be */
     return MONITOR_NAP;
   }
   pauses = pauses && !blocked && coir__os_pause_signal_is_ours(c->preempt_signal);

@@ -68,8 +68,20 @@ static void send_signal(struct coir__thread *t, const struct coir_runtime *rt) {
   coir__os_pause_signal_send(atm_load_rlx(&t->tid), rt->config.preempt_signal);
 }
 
-/* t is away, and the caller its owner: the fiber queues, and the thread is told. */
-static void pause_thread(struct coir__thread *t) {
+/* Who is paused early, because it is in debt, has the rest of its quantum before anybody else has one. */
+PEEKS int64_t coir__preempt_left(const struct coir__thread *t, const struct coir_fiber *f) {
+  return COIR_US(f->rt->config.quantum_us) - (t->turn_of == PEEK(f->id) ? t->turn_ns : 0);
+}
+
+static bool is_early(struct coir__thread *t, const struct coir_fiber *f, int64_t ns) {
+  int64_t quantum = COIR_US(f->rt->config.quantum_us), left = coir__preempt_left(t, f) - ns;
+  bool early = left >= quantum / 8;
+  t->turn_of = f->id;
+  t->turn_ns = early ? quantum - left : 0;
+  return early;
+}
+
+void coir__preempt_pause(struct coir__thread *t, int64_t ns) {
   struct coir_fiber *f = t->away;
   struct coir_runtime *rt = f->rt;
   f->sp = NULL;
@@ -77,14 +89,12 @@ static void pause_thread(struct coir__thread *t) {
   atm_store_rlx(&t->is_parked, 0);
   __atomic_fetch_or(&f->b.more, COIR__MORE_PAUSED, __ATOMIC_RELAXED);
   atm_store_rel(&t->paused, 1);
-  coir__lane_put_in(rt, f, COIR__LANE_PAUSED);
+  coir__lane_put_in(rt, f, COIR__LANE_PAUSED, is_early(t, f, ns));
   coir__idle_notify_outside(rt);
   atm_add_rlx(&rt->preemptions, 1);
   rt->monitor_reminds = 2;
   send_signal(t, rt);
 }
-
-void coir__preempt_pause(struct coir__thread *t) { pause_thread(t); }
 
 /* The thread, whose owner the caller is, takes its entry back. If that is not there, a worker has just taken it, and
  * waits for the owner. */
@@ -175,12 +185,12 @@ static void grant(struct coir__worker *w, struct coir__thread *t, struct coir_fi
 /* When the runtime halts, the thread goes on alone, and queues its fiber when it comes home. */
 void coir__preempt_resume(struct coir__worker **worker, struct coir_fiber *f) {
   struct coir__worker *w = *worker;
-  struct coir__thread *t = f->stack->thread;
+  struct coir__thread *t = f->stack->thread, *self = atm_load_rlx(&w->thread);
   coir__lock(&t->owner);
   COIR_DCHECK(atm_load_rlx(&t->paused) && t->away == f, "an entry of the lane is of one that is paused");
   bool is_over = atm_load_acq(&w->rt->phase) == COIR__PHASE_HALT, keeps = atm_load_rlx(&w->has_pinned);
   if (!is_over && keeps) { /* since a moment */
-    coir__lane_put_in(w->rt, f, COIR__LANE_PAUSED);
+    coir__lane_put_in(w->rt, f, COIR__LANE_PAUSED, false);
     coir__unlock(&t->owner);
     coir__idle_notify_outside(w->rt);
     return;
@@ -188,8 +198,12 @@ void coir__preempt_resume(struct coir__worker **worker, struct coir_fiber *f) {
   if (!is_over) grant(w, t, f);
   atm_store_rel(&t->paused, 0);
   coir__unlock(&t->owner);
-  coir__thread_wake(t);
-  if (!is_over) *worker = NULL;
+  if (is_over) {
+    coir__thread_wake(t);
+    return;
+  }
+  self->wakes = t;
+  *worker = NULL;
 }
 
 /* Whether the thread's fiber is paused, of that runtime; then the caller is the thread's owner. */
@@ -256,7 +270,7 @@ static PEEKS bool is_loose(const struct coir__thread *t, const struct coir_runti
  * looks at `paused` as its own owner. */
 static void pause_loose(struct coir__thread *t) {
   coir__fence_heavy(); /* pairs with the light fence in coir__go_in_on */
-  if (!atm_load_acq(&t->in)) pause_thread(t);
+  if (!atm_load_acq(&t->in)) coir__preempt_pause(t, COIR_US(t->away->rt->config.quantum_us));
 }
 
 bool coir__preempt_follow(struct coir_runtime *rt) {

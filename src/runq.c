@@ -393,12 +393,15 @@ bool coir__inbox_take(struct coir__worker *w) {
 
 /* ---- Lanes: from outside, by priority, and what overflowed ----------------------------------------------------- */
 
-void coir__lane_put(struct coir_runtime *rt, struct coir_fiber *f) { coir__lane_put_in(rt, f, coir__lane_of(f)); }
+void coir__lane_put(struct coir_runtime *rt, struct coir_fiber *f) {
+  coir__lane_put_in(rt, f, coir__lane_of(f), false);
+}
 
-void coir__lane_put_in(struct coir_runtime *rt, struct coir_fiber *f, int index) {
+void coir__lane_put_in(struct coir_runtime *rt, struct coir_fiber *f, int index, bool first) {
   struct coir__lane *lane = &rt->lanes[index];
   coir__lock(&lane->lock);
-  coir__list_push(&lane->list, f);
+  if (first) coir__list_push_first(&lane->list, f);
+  else coir__list_push(&lane->list, f);
   atm_store_rlx(&lane->count, lane->list.count);
   atm_add_rlx(&rt->injected, 1);
   coir__unlock(&lane->lock);
