@@ -33,7 +33,7 @@
 #define STILL_PARTS 8 /* blocked: has used less than this part of the time */
 
 #define ASKS_MAX 50     /* looks at which a stuck worker cannot be had, or no thread for it, before that is told */
-#define SHORT_NS COIR_MS(20) /* no thread for it, though one is to be made: then who is paused may hold up who makes it */
+#define JAMMED_NS COIR_MS(20) /* what should be over in a moment is not: who is paused may hold what it waits for */
 #define PARK_NS COIR_MS(1)
 #define STALLS_KEPT 64 /* that nobody has been told of yet; further ones are only counted */
 
@@ -212,7 +212,7 @@ static PEEKS int64_t relieve(struct coir__worker *w, bool is_blocked, bool pause
   bool is_short = taken == COIR__TAKEN_NOT && !atm_load_rlx(&w->has_pinned) && is_coming;
   if (taken != COIR__TAKEN_INSIDE) want_spare(w->rt); /* the next one is ready when it is wanted */
   /* Also if who is to make a thread does not come to it. */
-  bool is_jammed = is_short && now - seen->since > bound(w->rt->config.quantum_us) + SHORT_NS;
+  bool is_jammed = is_short && now - seen->since > bound(w->rt->config.quantum_us) + JAMMED_NS;
   if (taken != COIR__TAKEN && (is_blocked || is_jammed) && open_valve(w)) return MONITOR_AGAIN;
   if ((taken == COIR__TAKEN_INSIDE || is_short) && seen->asks++ < ASKS_MAX) return MONITOR_AGAIN;
   told.stall.is_handed_off = taken == COIR__TAKEN;
@@ -235,7 +235,7 @@ static PEEKS int64_t look_at_stuck(struct coir__worker *w, struct coir__thread *
   bool blocked = seen->is_still && coir__os_thread_waits(atm_load_rlx(&t->tid)); /* and not only for a processor */
   if (blocked ? still_left > 0 : busy_left > 0) return at_most(MONITOR_NAP, blocked ? still_left : busy_left);
   if (!seen->current) {
-    bool is_jammed = blocked && now - seen->since > SHORT_NS;
+    bool is_jammed = blocked && now - seen->since > JAMMED_NS;
     if (is_jammed) open_valve(w); /* the library itself waits: for memory, it may be */
     return MONITOR_NAP;
   }

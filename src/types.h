@@ -346,7 +346,7 @@ struct coir__thread {
   struct coir__ctx_registers stands; /* where the signal met it, by its handler; while it is parked, or ASKED_STANDS */
   int64_t cpu_seen;            /* the monitor's: its processor time when first seen alone; 0: not yet */
   struct coir__thread *wakes;  /* (o) whom it has given its worker, and is to wake when it has become a spare */
-  int64_t turn_ns;             /* the monitor's: what the fiber `turn_of` has had of its quantum when it was paused early */
+  int64_t turn_ns;             /* the monitor's: what the fiber `turn_of` had of its quantum when it was paused early */
   uint64_t turn_of;
   _Atomic(uint32_t) carries;   /* (a) written by the thread: it is in coir__carry, now and then it has a worker */
   _Atomic(int64_t) sent_at;    /* (a) when a signal was sent to it that has not come yet; 0: none */

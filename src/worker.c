@@ -82,8 +82,8 @@ static uint32_t poller_of(const struct coir__worker *w) {
   return (rt->is_partitioned ? w->index : w->looks) % (uint32_t)rt->poller_count;
 }
 
-/* With much in the ring, what is ready stays with the kernel for a while. Who is fetched early comes to the end of a long
- * queue, and socket, descriptor and stack have left the caches by the time it runs (docs/decisions/014). */
+/* With much in the ring, what is ready stays with the kernel for a while. Who is fetched early comes to the end of a
+ * long queue, and socket, descriptor and stack have left the caches by the time it runs (docs/decisions/014). */
 static bool is_poll_due(const struct coir__worker *w, int64_t now) {
   return now - w->polled_at >= (coir__runq_length(w) < POLL_ENOUGH ? POLL_NS : POLL_LATE_NS);
 }

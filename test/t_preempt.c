@@ -489,6 +489,50 @@ static void who_is_in_debt_gives_way_soon(void **state) {
   CHECK_EQ(run_with((struct coir_config)PREEMPTIVE(1, 500000), wait_beside_a_hog, NULL), 0);
 }
 
+/* Of some that compute, one at a time: how often another one was found to be at it. */
+struct turns {
+  _Atomic(bool) is_over;
+  _Atomic(const void *) last;
+  _Atomic(long) count;
+  _Atomic(int64_t) cpu_ns; /* of all of them */
+};
+
+static int take_turns(void *arg) {
+  struct turns *turns = arg;
+  char me;
+  int64_t before = hog_cpu_ns();
+  while (!atomic_load_explicit(&turns->is_over, memory_order_relaxed)) {
+    hog_compute(5000);
+    if (atomic_load_explicit(&turns->last, memory_order_relaxed) == &me) continue;
+    atomic_store_explicit(&turns->last, &me, memory_order_relaxed);
+    atomic_fetch_add_explicit(&turns->count, 1, memory_order_relaxed);
+  }
+  atomic_fetch_add(&turns->cpu_ns, hog_cpu_ns() - before);
+  return 0;
+}
+
+static int wait_beside_turns(void *arg) {
+  struct turns *turns = arg;
+  struct coir_fiber *fibers[8];
+  for (int i = 0; i < 8; i++) fibers[i] = spawn(take_turns, turns);
+  for (int64_t end = coir_after(COIR_SEC(2)); coir_now() < end;) CHECK_EQ(coir_sleep(COIR_MS(1)), 0);
+  atomic_store(&turns->is_over, true);
+  for (int i = 0; i < 8; i++) CHECK_EQ(join(fibers[i]), 0);
+  return 0;
+}
+
+/* Each has its quantum, in parts because others are ready time and again, before it is the next one's turn. Who went
+ * to the end of the queue with a part of it had turns of a tenth. And where who took over was not there yet when the
+ * monitor wanted the worker again, all of them ran at once for a while. */
+static void who_is_paused_early_goes_on_first(void **state) {
+  (void)state;
+  if (!PAUSES_ARE_SURE) skip();
+  struct turns turns = {.is_over = false};
+  CHECK_EQ(run_with((struct coir_config)PREEMPTIVE(1, 40000), wait_beside_turns, &turns), 0);
+  int64_t turn_ns = atomic_load(&turns.cpu_ns) / atomic_load(&turns.count);
+  if (turn_ns < COIR_MS(15)) fail_msg("a turn is %lld us", (long long)turn_ns / 1000);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_spinner_gives_way),
@@ -504,6 +548,9 @@ int main(void) {
       cmocka_unit_test(threads_have_a_limit),
       cmocka_unit_test(cancellation_waits_for_a_wait),
       cmocka_unit_test(who_is_in_debt_gives_way_soon),
+#ifndef COIR_HARD /* where a quantum is 50 us */
+      cmocka_unit_test(who_is_paused_early_goes_on_first),
+#endif
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,7 +11,7 @@ RUNS = 1  # of a program in its turn, unless targets.json says otherwise; as eve
 ROUNDS = 5  # likewise
 QUICK_ROUNDS = 2
 LEAST = {"full": 2, "quick": 1}  # rounds, however long they take
-BUDGET_S = {"full": 12, "quick": 5}  # for all rounds of a question with one worker count
+BUDGET_S = {"full": 8, "quick": 5}  # for all rounds of a question with one worker count
 UNKNOWN_S = {"full": 4, "quick": 1}  # a turn that nobody has timed yet
 FULL_PER_QUICK = 5  # bench_count() of bench.h
 
