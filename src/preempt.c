@@ -27,6 +27,10 @@
  * Paused fibers have a lane of their own, for all workers. One is taken when there is nothing else to run, and one in
  * every quantum: so what is woken does not queue behind all of them.
  *
+ * Who was paused early, because it is in debt (monitor.c), goes to the front, and has what is left of its quantum.
+ * Else each would have a part of one per turn, and not the same part: 1000 of them beside 1000 that do little had
+ * shares with an index of unfairness of 0.07, instead of 0.01.
+ *
  * Locks. What is paused may hold a lock: of malloc, of a file. Who wants it blocks its thread, its worker goes on on
  * another one, and the turn of the paused fiber comes. But that fails where no further thread is to be had, and where
  * it is the library itself that wants memory. Then a valve is opened: who sleeps in the handler wakes, and runs on
