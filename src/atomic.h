@@ -103,6 +103,9 @@ static inline void coir__fence_light(void) {
 /* Pairs with every coir__fence_light of this process that guards the same words. Costs a system call: 0.3 to 2 us. */
 void coir__fence_heavy(void);
 
+#if defined(COIR_EXPLORE)
+void coir__pause(void); /* test/explore: others go on first */
+#else
 static inline void coir__pause(void) {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -110,6 +113,7 @@ static inline void coir__pause(void) {
   __asm__ volatile("yield");
 #endif
 }
+#endif
 
 /* A lock for a few instructions. Never held across a switch, a system call that can block, or a call of user code. */
 struct coir__lock {
