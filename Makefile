@@ -12,7 +12,7 @@ suite = $(call build,$(1)) && $(2) ctest --preset $(1) --no-label-summary $(ARGS
 no_aslr = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 sources = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.cc')
 
-.PHONY: all release debug demo test bench guard asan tsan hard ucontext aarch64 soak fire fmt tidy install clean help
+.PHONY: all release debug demo test bench guard explore asan tsan hard ucontext aarch64 soak fire fmt tidy install clean help
 all: release
 release debug: ## build
 	$(call build,$@)
@@ -30,6 +30,10 @@ bench: ## build, and measure beside the peers
 guard: ## build, and compare the instructions that hot paths take with their budgets (ARGS=--record: set these)
 	$(call build,release)
 	BUILD_DIR=out/release bench/guard $(ARGS)
+explore: ## the protocols of the core in every order, and planted faults (ARGS='--deeper 1', '--random 1000000 --seed 7')
+	tools/deps.sh build
+	test/explore/run.py $(ARGS)
+	test/explore/run.py --mutations
 asan hard ucontext: ## the suite with ASan and UBSan; with tiny limits; with ucontext instead of assembly
 	tools/deps.sh build test
 	$(call suite,$@)

@@ -448,6 +448,7 @@ static int64_t plan(struct coir__worker *w) {
 static bool last_look(struct coir__worker *w, int64_t *span) {
   struct coir_runtime *rt = w->rt;
   if (*span >= FENCE_FROM) coir__fence_heavy(); /* pairs with the light fence in coir__idle_notify */
+  else atm_fence_sc(); /* the bit before the looks; pairs with coir__idle_notify_outside and coir__idle_wake */
   enum sight sight = look(w);
   if (atm_load_acq(&w->attention)) return true;
   if (sight == WORK) {

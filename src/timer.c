@@ -340,7 +340,9 @@ void coir__alarm_arm(struct coir__worker *w, struct coir__alarm *alarm, int64_t 
 
 bool coir__alarm_cancel(struct coir__alarm *alarm) {
   for (;;) {
-    struct coir__timers *ts = atm_load_rlx(&alarm->timer.home); /* once: it becomes NULL when the alarm is through */
+    /* Once: it becomes NULL when the alarm is through. Acquire: then its last run is known here; pairs with the release
+     * in coir__alarms_run. */
+    struct coir__timers *ts = atm_load_acq(&alarm->timer.home);
     bool was_running = false, was_armed = ts && cancel_in(ts, &alarm->timer);
     /* Acquire: what `run` did. Pairs with the release in coir__alarms_run. */
     for (; atm_load_acq(&alarm->running); was_running = true) coir__os_thread_yield();
@@ -366,7 +368,7 @@ void coir__alarms_run(struct coir__timers *ts, struct coir__worker *w, int64_t n
     come = come->next;
     int64_t again = alarm->run(alarm, w, now);
     if (again != COIR_NEVER) coir__alarm_arm_in(ts, alarm, again);
-    else atm_store_rlx(&alarm->timer.home, NULL); /* relaxed: ordered by the release that follows */
+    else atm_store_rel(&alarm->timer.home, NULL); /* who reads it sees that it runs, and waits for the next store */
     atm_store_rel(&alarm->running, 0);            /* the alarm is its owner's from here on */
   }
 }
