@@ -131,7 +131,7 @@ class Scheduling(unittest.TestCase):
             self.assertEqual(schedule.worker_counts(cores, scales), expected)
 
     def test_what_takes_long_has_fewer_rounds(self):
-        for about, mode, round_s, expected in (({}, "full", 0.1, 5), ({}, "full", 4, 3), ({}, "full", 100, 2),
+        for about, mode, round_s, expected in (({}, "full", 0.1, 5), ({}, "full", 2.5, 3), ({}, "full", 100, 2),
                                                ({"rounds": 3}, "full", 0.1, 3), ({"rounds": 1}, "full", 100, 1),
                                                ({"quick": False}, "full", 100, 1), ({}, "quick", 0.1, 2),
                                                ({}, "quick", 100, 1), ({}, "quick", 0, 2)):
