@@ -11,7 +11,7 @@
  * signal, whose handler sleeps on a futex. No stack is switched: red zone, vector registers, and errno are kept as
  * for any signal, and whatever the thread holds it keeps, as when the system has taken the processor from it. When
  * the entry's turn comes, on whichever worker takes it, the thread that carries the worker gives it to the one that
- * sleeps, wakes it, and becomes a spare.
+ * sleeps, becomes a spare, and wakes it.
  *
  * A thread is `paused` from when its fiber is put into the lane, by the monitor, until the entry is taken out again:
  * by a worker, whose turn it then is to give itself to the thread, or by the thread itself, which goes on without

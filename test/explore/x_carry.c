@@ -63,6 +63,17 @@ static struct coir__worker *inherit(void) {
   }
 }
 
+/* Thread 2 goes on with the worker, if it was taken. */
+static struct coir__worker *go_on(void) {
+  struct coir__worker *w = inherit();
+  if (!w) return NULL;
+  inherited++;
+  atm_store_rlx(&stand_threads[2].in, 1);
+  coir__carry_begin(w, &stand_threads[2]);
+  use(w);
+  return w;
+}
+
 static void taken_away(int me) {
   if (me == 0) {
     comes_and_goes();
@@ -70,12 +81,7 @@ static void taken_away(int me) {
   } else if (me == 1) {
     take(false);
   } else {
-    struct coir__worker *w = inherit();
-    if (!w) return;
-    inherited++;
-    atm_store_rlx(&stand_threads[2].in, 1);
-    coir__carry_begin(w, &stand_threads[2]);
-    use(w);
+    (void)go_on();
   }
 }
 static void check_taken(void) {
@@ -105,12 +111,8 @@ static void paused(int me) {
   } else if (me == 1) {
     take(true);
   } else {
-    struct coir__worker *w = inherit();
+    struct coir__worker *w = go_on();
     if (!w) return;
-    inherited++;
-    atm_store_rlx(&stand_threads[2].in, 1);
-    coir__carry_begin(w, &stand_threads[2]);
-    use(w);
     struct coir_fiber *f = coir__lane_get(w, COIR__LANE_PAUSED);
     EX_CHECK(f == FIBER);
     coir__preempt_resume(&w, f);
