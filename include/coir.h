@@ -248,8 +248,7 @@ COIR_API bool coir_chan_is_closed(const struct coir_chan *chan);
 template <class T> using coir__chan_of = T *(*)[COIR__CHAN_TAG];
 #define COIR_CHAN(T) coir__chan_of<T>
 #define COIR_CHAN_RAW(c) (coir__chan_raw(c))
-#define COIR_CHAN_CREATE(T, capacity) \
-  (reinterpret_cast<coir__chan_of<T>>(coir_chan_create(sizeof(T), (capacity))))
+#define COIR_CHAN_CREATE(T, capacity) (reinterpret_cast<coir__chan_of<T>>(coir_chan_create(sizeof(T), (capacity))))
 template <class T> static inline struct coir_chan *coir__chan_raw(T *(*c)[COIR__CHAN_TAG]) {
   return reinterpret_cast<struct coir_chan *>(c);
 }
@@ -272,11 +271,10 @@ extern "C" {
 #define COIR__ELEM(c) __typeof__(***(c))
 /* A pointer comparison of other types than these does not compile: the first is no typed channel, the second not its
  * element's. */
-#define COIR_CHAN_RAW(c) ((struct coir_chan *)(void *)_Generic((c), COIR_CHAN(COIR__ELEM(c)): (c)))
+#define COIR_CHAN_RAW(c) ((struct coir_chan *)(void *)_Generic((c), COIR_CHAN(COIR__ELEM(c)) : (c)))
 #define COIR_CHAN_CREATE(T, capacity) ((COIR_CHAN(T))(void *)coir_chan_create(sizeof(T), (capacity)))
-#define COIR__FROM(c, value) \
-  _Generic((value), COIR__ELEM(c) *: (value), const __typeof__(COIR__ELEM(c)) *: (value))
-#define COIR__TO(c, value) _Generic((value), COIR__ELEM(c) *: (value))
+#define COIR__FROM(c, value) _Generic((value), COIR__ELEM(c) * : (value), const __typeof__(COIR__ELEM(c)) * : (value))
+#define COIR__TO(c, value) _Generic((value), COIR__ELEM(c) * : (value))
 #define COIR_SEND(c, value, deadline) (coir_chan_send(COIR_CHAN_RAW(c), COIR__FROM(c, value), (deadline)))
 #define COIR_RECV(c, value, deadline) (coir_chan_recv(COIR_CHAN_RAW(c), COIR__TO(c, value), (deadline)))
 #endif
@@ -843,7 +841,7 @@ struct coir_config {
   void *(*alloc)(size_t bytes, void *arg); /* NULL: malloc; no variable. Both or neither. Any thread. */
   void (*free)(void *memory, size_t bytes, void *arg);
   void *alloc_arg;
-  enum coir_deadlock deadlock; /* what to do about a deadlock; the variable takes report, abort, ignore */
+  enum coir_deadlock deadlock;  /* what to do about a deadlock; the variable takes report, abort, ignore */
   coir_deadlock_fn on_deadlock; /* NULL: none; no variable. Called before that is done */
   void *on_deadlock_arg;
   int spares_max; /* threads beside the workers', for fibers that block or compute; made when they are needed; default
@@ -856,7 +854,7 @@ struct coir_config {
                      `workers` compute at a time; coir_attr.preempt counts before it. Needs the monitor, and a thread
                      for each of them: with spares_max in use they run on. Default off */
   int quantum_us; /* default 10000; 50 to 10^6 */
-  int preempt_signal; /* which pauses a thread; default SIGURG. What the program has set for it before goes on to be
+  int preempt_signal;     /* which pauses a thread; default SIGURG. What the program has set for it before goes on to be
                          called for signals that are not Coir's. 1 to 64, not SIGKILL, SIGSTOP, or a fault's: with
                          `preempt` or `on_stall` that is -EINVAL */
   coir_stall_fn on_stall; /* NULL: none; no variable */
@@ -868,8 +866,14 @@ struct coir_config {
    * fiber waits, or ends. It must be short, since the worker waits for it; it is not on a fiber, and must not wait. */
   void (*on_thread)(int worker, void *arg);
   void *on_thread_arg;
-  int io_uring; /* switch; files are read and written by io_uring and aio, where the system lets us; off: by threads;
+  int io_uring;   /* switch; files are read and written by io_uring and aio, where the system lets us; off: by threads;
                    default on */
+  int sim_seed;   /* not 0: the runtime is simulated, in an order that this number chooses (coir_sim_point); default 0.
+                     It has one worker, whatever `workers` says, which only bounds coir_attr.worker then; and neither
+                     monitor nor pausing, stealing, io_uring */
+  int sim_faults; /* then: of a thousand calls of fibers so many fail that might: memory is short, or a connection is
+                     lost; default 0 */
+  int sim_log;    /* then: 1: a line at the end of a run, on stderr; 2: one for each step as well; default 0 */
 };
 
 /* Runs fn(arg) as the first fiber of the default runtime, with the calling thread as worker 0, and returns when that
@@ -1008,6 +1012,23 @@ typedef void (*coir_visit_fn)(const struct coir_fiber_info *info, void *const *f
  * make on the systems where Coir runs; code without them ends a backtrace. Returns how many fibers were visited;
  * -EINVAL; -ENOMEM. Any thread. */
 COIR_API int64_t coir_runtime_walk(struct coir_runtime *runtime, coir_visit_fn visit, void *arg);
+
+/* ---- Simulation ------------------------------------------------------------------------------------------------- */
+
+/* With coir_config.sim_seed, or the variable COIR_SIM_SEED, the fibers of a runtime run one at a time, in an order that
+ * this number chooses, on a clock of their own that does not go on while somebody is ready. The same program with the
+ * same number runs in the same order again; another number, another order. What coir-sim does, and what it cannot:
+ * docs/simulation.md.
+ *
+ * Every call of the library, by a fiber, is a point at which others may run then, as they might have on another
+ * processor; and so is this one, which does nothing else. It goes where the program touches what fibers share, without
+ * a call of the library nearby; compilers can be told to put it everywhere. May suspend, in a simulated runtime only;
+ * not while the fiber holds its worker. Elsewhere it does nothing, in a few ns. Any thread. */
+COIR_API void coir_sim_point(void);
+
+/* Returns coir_config.sim_seed of the calling fiber's runtime: for what the program draws itself. 0: it is not
+ * simulated, or the caller is no fiber. */
+COIR_API uint64_t coir_sim_seed(void);
 
 #ifdef __cplusplus
 }

@@ -45,6 +45,7 @@ static struct {
   struct line calls, errands; /* an errand waits while ERRANDS_MAX run */
   int errands_running;
   int threads, idle; /* how many threads there are; how many of them wait for a call */
+  _Atomic(int) open; /* (a) calls and errands that have been submitted, and not run to their end */
 } pool = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 static struct coir__pooled *line_take(struct line *line) {
@@ -93,6 +94,7 @@ static void *pool_thread(void *unused) {
     bool is_errand = pooled->is_errand;
     pthread_mutex_unlock(&pool.mutex);
     pooled->run(pooled); /* and it is gone */
+    atm_sub_rel(&pool.open, 1); /* after the wake: pairs with the acquire in coir__block_open */
     pthread_mutex_lock(&pool.mutex);
     if (!is_errand) continue;
     pool.errands_running--;
@@ -137,7 +139,9 @@ static int submit(struct coir__pooled *pooled) {
   else line->first = pooled;
   line->last = pooled;
   line->count++;
+  atm_add_rlx(&pool.open, 1);
   bool has_thread = staff();
+  if (!has_thread) atm_sub_rel(&pool.open, 1);
   if (has_thread) pthread_cond_signal(&pool.more);
   else *line = (struct line){.first = NULL}; /* it was the only one (I1) */
   pthread_mutex_unlock(&pool.mutex);
@@ -202,10 +206,13 @@ int coir__block_errand(struct coir__errand *e, int64_t deadline) {
   return rc;
 }
 
+int coir__block_open(void) { return atm_load_acq(&pool.open); }
+
 void coir__block_fork_child(void) {
   static const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
   pool.mutex = fresh; /* whoever held it is not in this process */
   pool.is_ready = false;
   pool.calls = pool.errands = (struct line){.first = NULL};
   pool.errands_running = pool.threads = pool.idle = 0;
+  atm_store_rlx(&pool.open, 0);
 }

@@ -164,7 +164,9 @@ static void queue_away(struct coir__thread *t) {
   t->away = NULL;
   coir__unlock(&t->owner);
   f->sp = t->away_sp;
+  struct coir_runtime *simulated = f->rt->sim ? f->rt : NULL;
   coir__requeue(NULL, f);
+  if (COIR_UNLIKELY(simulated != NULL)) coir__sim_away(simulated, -1); /* it waits for us before each step */
 }
 
 static struct coir__worker *extra_wait(struct coir__extra *e) {
@@ -358,13 +360,34 @@ struct coir__worker *coir__go_home(struct coir__thread *t, int64_t deadline) {
 }
 
 uint32_t coir__rests_inside(void) {
+  const struct coir__worker *w = coir__carried();
   const struct coir_fiber *f = coir__me();
-  return f ? f->waiter.holds != 0 : coir__carried() != NULL;
+  if (!f || f->waiter.holds) return f || w;
+  return w ? w->outside : 0;
+}
+
+struct coir__worker *coir__come_in_slowly(void) {
+  coir__sim_pass();
+  struct coir__thread *t = coir__thread_peek();
+  atm_store_rlx(&t->in, 1);
+  coir__fence_light(); /* as in coir__look_inside */
+  return atm_load_acq(&t->worker);
+}
+
+void coir__go_out_slowly(uint32_t was) {
+  if (was == COIR__IN_SIMULATED) coir__sim_pass();
+  struct coir__thread *t = coir__thread_peek();
+  if (t) atm_store_rel(&t->in, was == COIR__IN_UNKNOWN ? 0 : was); /* as coir__go_out */
 }
 
 void coir__go_outside(void) {
   struct coir__thread *t = coir__thread_peek();
   if (t) atm_store_rel(&t->in, coir__rests_inside()); /* as coir__go_out */
+}
+
+void coir__go_outside_staying(void) {
+  struct coir__thread *t = coir__thread_peek();
+  if (t) atm_store_rel(&t->in, coir__rests_inside() & 1); /* as coir__go_out */
 }
 
 /* ---- Giving and taking ----------------------------------------------------------------------------------------- */
@@ -380,6 +403,7 @@ static void separate(struct coir__worker *w, struct coir__thread *t, enum coir__
   t->away_depth = 0;
   t->cpu_seen = 0;
   t->is_taken = reason == COIR__REASON_AWAY;
+  if (COIR_UNLIKELY(w->rt->sim != NULL)) coir__sim_away(w->rt, 1);
   atm_store_rlx(&t->worker, NULL);
   atm_store_rlx(&w->thread, NULL);
 #if defined(COIR_TRACE)
@@ -470,5 +494,5 @@ void coir_hold_end(void) {
   struct coir_fiber *f = coir__me();
   if (!f) return;
   COIR_CHECK(f->waiter.holds > 0, "coir_hold_end follows a coir_hold_begin of the same fiber");
-  if (--f->waiter.holds == 0) coir__was = 0;
+  if (--f->waiter.holds == 0) coir__was = coir__rests_inside();
 }

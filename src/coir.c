@@ -26,6 +26,7 @@
 #include "block.c"
 #include "file.c"
 #include "worker.c"
+#include "sim.c"
 #include "carry.c"
 #include "preempt.c"
 #include "monitor.c"

@@ -37,6 +37,9 @@ static const struct field {
     {"COIR_PREEMPT_SIGNAL", offsetof(struct coir_config, preempt_signal), INT, SIGURG, 1, 64},
     {"COIR_MIGRATE", offsetof(struct coir_config, migrate), SWITCH, 0, 0, 1},
     {"COIR_IO_URING", offsetof(struct coir_config, io_uring), SWITCH, 1, 0, 1},
+    {"COIR_SIM_SEED", offsetof(struct coir_config, sim_seed), INT, 0, 0, 1 << 30},
+    {"COIR_SIM_FAULTS", offsetof(struct coir_config, sim_faults), INT, 0, 0, 1000},
+    {"COIR_SIM_LOG", offsetof(struct coir_config, sim_log), INT, 0, 0, 2},
     {"COIR_DEADLOCK", offsetof(struct coir_config, deadlock), DEADLOCK, 0, 0, COIR_DEADLOCK_IGNORE},
 };
 
@@ -111,6 +114,7 @@ int coir__config_fill(struct coir_config *out, const struct coir_config *in) {
   }
   if (!c.workers) c.workers = (int)clamp(coir__os_cpu_count(), 1, COIR__WORKERS_MAX);
   if (c.pollers > c.workers) c.pollers = c.workers;
+  if (c.sim_seed) c.pollers = c.steal = c.affinity = c.rebalance = c.migrate = c.monitor = c.preempt = c.io_uring = 0;
   c.size = sizeof c;
   *out = c;
   return 0;

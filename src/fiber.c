@@ -571,7 +571,7 @@ static void fiber_main(void *worker) {
   if (COIR_UNLIKELY(atm_load_rlx(&w->is_unstarted))) atm_store_rlx(&w->is_unstarted, 0); /* now others may begin */
   coir_fn entry = atm_load_rlx(&f->entry);
   bool is_void = f->b.more & COIR__MORE_VOID;
-  coir__go_out_on(w, 0);
+  coir__go_out_on(w, w->outside);
   if (COIR_LIKELY(!is_void)) f->status = entry(f->arg);
   else run_void(f, entry);
   struct coir__thread *t = coir__thread_peek();
@@ -599,8 +599,8 @@ int coir__attr_check(const struct coir_runtime *rt, const struct coir_attr *attr
   if (attr->priority < COIR_PRIORITY_LOW || attr->priority > COIR_PRIORITY_HIGH) return -EINVAL;
   if ((unsigned)attr->order > COIR_ORDER_LIFO) return -EINVAL;
   if (attr->preempt < COIR_OFF || attr->preempt > COIR_ON) return -EINVAL;
-  if (attr->preempt == COIR_ON && coir__preempt_want(rt)) return -ENOTSUP;
-  if (attr->worker > (uint32_t)rt->worker_count) return -EINVAL;
+  if (attr->preempt == COIR_ON && !rt->sim && coir__preempt_want(rt)) return -ENOTSUP;
+  if (attr->worker > (uint32_t)rt->config.workers) return -EINVAL;
   return attr->stack_bytes ? coir__stack_class(attr->stack_bytes) : rt->stack_class;
 }
 
@@ -622,7 +622,7 @@ static void attr_apply(struct coir_fiber *f, const struct coir_attr *attr, const
   f->b.priority = (int8_t)attr->priority;
   if (attr->priority != COIR_PRIORITY_NORMAL) f->b.flags |= COIR__FIBER_LANED;
   if (attr->worker != COIR_WORKER_ANY) {
-    f->b.home = (uint16_t)(attr->worker - 1);
+    f->b.home = (uint16_t)((attr->worker - 1) % (uint32_t)f->rt->worker_count);
     f->b.flags |= COIR__FIBER_TARGETED;
   } else if (attr->pinned) {
     f->b.home = (uint16_t)(w ? w->index : 0);
@@ -745,7 +745,7 @@ int coir_spawn(coir_fn fn, void *arg, const struct coir_attr *attr, struct coir_
   atm_store_rlx(&t->in, 1);
   coir__fence_light(); /* as in coir__go_in_on */
   struct coir__worker *w = atm_load_acq(&t->worker);
-  struct coir_fiber *f = COIR_LIKELY(w && w->current) ? coir__fiber_take_quickly(w) : NULL;
+  struct coir_fiber *f = COIR_LIKELY(w && w->current && !was) ? coir__fiber_take_quickly(w) : NULL;
   if (COIR_UNLIKELY(!f)) {
     atm_store_rel(&t->in, was); /* as in coir__go_out */
     return spawn_anyhow(fn, arg, attr, out);

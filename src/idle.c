@@ -419,6 +419,7 @@ static bool is_quiet(struct coir__worker *w) {
  * without limit. */
 static int64_t plan(struct coir__worker *w) {
   struct coir_runtime *rt = w->rt;
+  if (COIR_UNLIKELY(rt->sim != NULL)) return atm_load_rlx(&w->timers.next) == COIR_NEVER ? COIR_NEVER : BRIEF;
   uint32_t nobody = 0;
   if (w->is_watcher) {
     if (!can_watch(rt) || (is_quiet(w) && !coir__stack_has_surplus(rt))) {
@@ -516,7 +517,7 @@ void coir__idle_sleep(struct coir__worker *w) {
     coir__os_futex_wait(&never, 0, coir__os_now() + SHORTLY * 10);
     return;
   }
-  if (spin(w)) return;
+  if (COIR_LIKELY(!rt->sim) && spin(w)) return;
   atm_or_sc(&rt->idle_mask, bit);
   w->summoned = false;
   if (w->searching) {
@@ -530,7 +531,8 @@ void coir__idle_sleep(struct coir__worker *w) {
   if (!stay) {
     int64_t deadline = atm_load_acq(&w->timers.next);
     if (span != COIR_NEVER) deadline = sooner(deadline, coir__os_now() + span);
-    sleep_and_learn(w, deadline);
+    if (COIR_LIKELY(!rt->sim)) sleep_and_learn(w, deadline);
+    else coir__sim_rest(w);
     w->slept = true;
     w->stale = w->is_watcher;
   }

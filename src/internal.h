@@ -212,6 +212,20 @@ void coir__trace_leave(const struct coir__worker *w, uint64_t id); /* it is back
 void coir__trace_wait(const struct coir__worker *w, const struct coir_fiber *f); /* its wait is about to be committed */
 #endif
 
+/* ---- sim.c: simulated runtimes --------------------------------------------------------------------------------- */
+int coir__sim_create(struct coir_runtime *rt); /* once it has its workers: sets rt->sim. -ENOMEM */
+void coir__sim_destroy(struct coir_runtime *rt);
+/* On a fiber that comes into the library or leaves it, where nothing is locked: others may run first. */
+void coir__sim_pass(void);
+struct coir_fiber *coir__sim_next(struct coir__worker *w); /* instead of the loop's look around: what runs; or NULL */
+void coir__sim_rest(struct coir__worker *w);               /* instead of sleeping: its time goes on */
+void coir__sim_away(struct coir_runtime *rt, int change);  /* so many fibers more block beside its worker */
+void coir__sim_over(struct coir__worker *w);               /* its loop ends */
+bool coir__sim_fails(void);                               /* whether a call of the calling fiber is to fail now */
+/* What is on the way into a call on a descriptor. `bytes`: what a stream is to transfer, which may become less; NULL:
+ * this one transfers all or nothing. `error`: how it may fail. 0, that, or as coir_sleep. */
+int coir__sim_transfer(int fd, size_t *bytes, int error, int64_t deadline);
+
 /* ---- fiber.c --------------------------------------------------------------------------------------------------- */
 /* Every call of the library that asks who calls begins with one of these two, and so is inside to its end: the worker
  * that its thread carries cannot be taken away meanwhile, but it may have been before (carry.c). What suspends comes
@@ -250,17 +264,24 @@ static inline struct coir__worker *coir__carried_late(void) {
   return t ? coir__carried_after(t) : NULL;
 }
 
+struct coir__worker *coir__come_in_slowly(void) __attribute__((cold)); /* to a simulated runtime */
+void coir__go_out_slowly(uint32_t was) __attribute__((cold)); /* from one, or by a thread that had no record */
+
 COIR_INLINE uint32_t coir__look_inside(struct coir__worker **out) {
   struct coir__thread *t = coir__thread_peek();
   *out = NULL;
-  if (COIR_UNLIKELY(!t)) return 0;
+  if (COIR_UNLIKELY(!t)) return COIR__IN_UNKNOWN;
   uint32_t was = atm_load_rlx(&t->in);
+  if (COIR_UNLIKELY(was > 1)) {
+    *out = coir__come_in_slowly();
+    return was;
+  }
   atm_store_rlx(&t->in, 1);
   coir__fence_light(); /* the word before the look at the worker; pairs with the heavy fence in coir__carry_take */
   *out = atm_load_acq(&t->worker); /* what who gave it did with it */
   return was;
 }
-static inline uint32_t coir__go_in_on(struct coir__worker **out, bool stays) {
+COIR_INLINE uint32_t coir__go_in_on(struct coir__worker **out, bool stays) {
   uint32_t was = coir__look_inside(out);
   if (COIR_UNLIKELY(!*out) && stays) *out = coir__carried_late();
   return was;
@@ -280,8 +301,9 @@ static inline uint32_t coir__go_in_to_wait(int64_t deadline) {
 }
 /* As it was before: a call may be made from inside. */
 static inline void coir__go_out(const uint32_t *was) {
-  struct coir__thread *t = coir__thread_peek();
-  if (COIR_LIKELY(t != NULL)) atm_store_rel(&t->in, *was); /* what it did with the worker; see coir__carry_take */
+  if (COIR_LIKELY(*was <= 1)) atm_store_rel(&coir__thread_peek()->in, *was); /* what it did with the worker; see
+                                                                                   coir__carry_take */
+  else coir__go_out_slowly(*was);
 }
 /* The same for who knows its worker, and that the thread which carries that is the calling one. */
 static inline void coir__go_out_on(struct coir__worker *w, uint32_t was) {
@@ -291,6 +313,7 @@ static inline void coir__go_out_on(struct coir__worker *w, uint32_t was) {
 uint32_t coir__rests_inside(void);
 /* Around a call of what the program brought, which may do anything; on a fiber. */
 void coir__go_outside(void);
+void coir__go_outside_staying(void);
 #define COIR_OUTSIDE(call)                 \
   do {                                     \
     coir__go_outside();                    \
@@ -298,10 +321,11 @@ void coir__go_outside(void);
     (void)coir__go_in_to_wait(COIR_NEVER); \
   } while (0)
 
-/* Around what blocks the thread in the library, on a fiber or a plain thread; it stays on its thread. */
+/* Around what blocks the thread in the library, on a fiber or a plain thread; it stays on its thread, and may have
+ * locked something. */
 #define COIR_OUTSIDE_STAYING(call) \
   do {                             \
-    coir__go_outside();            \
+    coir__go_outside_staying();    \
     call;                          \
     (void)coir__go_in();           \
   } while (0)
@@ -532,6 +556,7 @@ struct coir__errand {
  * caller's. -ETIMEDOUT, -ECANCELED, -EAGAIN: it is not: e->dispose(e) has been called or will be, whether e->fn has
  * run or not. */
 int coir__block_errand(struct coir__errand *e, int64_t deadline);
+int coir__block_open(void);        /* how many calls and errands are not over; any thread */
 void coir__block_fork_child(void); /* fork, in the child: the pool's threads are the parent's */
 
 /* ---- file.c: files by io_uring --------------------------------------------------------------------------------- */
@@ -583,6 +608,7 @@ void coir__scope_opener_ended(struct coir_fiber *f);
 /* ---- worker.c -------------------------------------------------------------------------------------------------- */
 int coir__worker_create(struct coir_runtime *rt, int index);
 void coir__worker_looked(struct coir__worker *w, int64_t now); /* owner: it begins something new */
+void coir__worker_fire(struct coir__worker *w, int64_t now);   /* owner: its timers whose time has come */
 void coir__worker_destroy(struct coir__worker *w);
 /* The calling thread carries the worker until the phase is HALT: returns true; or loses it: returns false (carry.c). */
 bool coir__worker_loop(struct coir__worker *w, struct coir__thread *t);

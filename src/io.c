@@ -91,11 +91,26 @@ static ssize_t transfer_in(struct coir__fd *d, uint64_t seen, struct io *io, io_
   }
 }
 
+/* In a simulated runtime a call may transfer less, take longer, or fail with `error`. */
+static int __attribute__((cold)) meet_simulation(struct io *io, int error, int64_t deadline) {
+  size_t bytes = io->bytes;
+  int rc = coir__sim_transfer(io->fd, io->buf ? &io->bytes : NULL, error, deadline);
+  if (io->bytes != bytes && io->drains) io->drains = io->bytes;
+  return rc;
+}
+
+/* As a call begins: others may run first. 0, or an error. */
+COIR_INLINE int io_begin(struct io *io, int error, int64_t deadline) {
+  coir__breathe(coir__self());
+  return COIR_UNLIKELY(coir__os_clock != NULL) ? meet_simulation(io, error, deadline) : 0;
+}
+
 static ssize_t transfer(struct io *io, io_try try, uint32_t event, int64_t deadline) {
   int rc;
   struct coir__fd *d = coir__fd_find(io->fd, &rc);
   if (COIR_UNLIKELY(!d)) return rc;
-  coir__breathe(coir__self());
+  rc = io_begin(io, -ECONNRESET, deadline);
+  if (COIR_UNLIKELY(rc)) return rc;
   return transfer_in(d, coir__fd_begin(d), io, try, event, deadline);
 }
 
@@ -277,7 +292,8 @@ static ssize_t transfer_any(struct io *io, const struct ways *ways, int64_t dead
   int rc;
   struct coir__fd *d = coir__fd_find(io->fd, &rc);
   if (!d) return rc;
-  coir__breathe(coir__self());
+  rc = io_begin(io, -EIO, deadline);
+  if (COIR_UNLIKELY(rc)) return rc;
   uint64_t seen = coir__fd_begin(d), life = seen & COIR__FD_LIFE;
   if (COIR_LIKELY(seen & COIR__FD_SOCKET)) {
     ssize_t n = transfer_in(d, seen, io, ways->socket, ways->event, deadline);
@@ -503,10 +519,11 @@ int coir_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes, int64_t de
   int rc;
   struct coir__fd *d = coir__fd_find(fd, &rc);
   if (!d) return rc;
-  coir__breathe(coir__self());
+  struct io io = {.fd = fd, .addr = addr, .addr_bytes = addr_bytes};
+  rc = io_begin(&io, -EMFILE, deadline);
+  if (COIR_UNLIKELY(rc)) return rc;
   uint64_t word = coir__fd_begin(d), life = word & COIR__FD_LIFE;
   if (!(word & COIR__FD_ADOPTED) && (rc = make_nonblock(d, fd, life)) < 0) return rc;
-  struct io io = {.fd = fd, .addr = addr, .addr_bytes = addr_bytes};
   int peer = (int)transfer_in(d, word, &io, try_accept, COIR__POLL_IN, deadline);
   if (peer < 0) return peer;
   /* A connection is of its listener's kind, which we know where that is adopted. */
@@ -540,7 +557,8 @@ int coir_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes, int6
   int rc;
   struct coir__fd *d = coir__fd_find(fd, &rc);
   if (!d) return rc;
-  coir__breathe(coir__self());
+  rc = io_begin(&(struct io){.fd = fd}, -ECONNREFUSED, deadline);
+  if (COIR_UNLIKELY(rc)) return rc;
   uint64_t word = coir__fd_begin(d), life = word & COIR__FD_LIFE;
   if (!(word & COIR__FD_ADOPTED) && (rc = make_nonblock(d, fd, life)) < 0) return rc;
   for (int64_t step = 0; (rc = connect_once(d, fd, life, addr, addr_bytes)) == -EAGAIN && names_unix(addr, addr_bytes);)

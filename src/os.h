@@ -29,8 +29,10 @@ void coir__os_discard(void *memory, size_t bytes);
 int coir__os_guard_install(void *page);
 int coir__os_guard_protect(void *page);
 
-/* Monotonic clock in ns. */
+/* Monotonic clock in ns; of a simulated runtime, on a thread that carries its worker, the simulated one. */
 int64_t coir__os_now(void);
+int64_t coir__os_real_now(void);
+extern int64_t (*coir__os_clock)(void); /* what the former is instead, where there are such runtimes; or NULL */
 
 /* Sleeps while *word == value, at most until `deadline` (absolute; COIR_NEVER: no limit). Returns 0 when woken or
  * when the word differs, -ETIMEDOUT, -EINTR. Wakes one sleeper. Private futexes. */
@@ -211,6 +213,7 @@ int coir__sys_create(const char *path);       /* a file to write to, empty, made
 int coir__sys_close(int fd);                  /* never -EINTR: the descriptor is gone all the same */
 int coir__sys_kind(int fd);                   /* enum coir__kind, or -EBADF */
 int coir__sys_is_tcp(int fd);                 /* 1: a stream socket of TCP over IPv4 or IPv6; 0 */
+int coir__sys_is_stream(int fd);              /* 1: a stream socket, or a pipe: bytes without boundaries; 0 */
 int coir__sys_set_nonblock(int fd);           /* 0, or -EBADF; a look only where it is set already */
 int coir__sys_pending_error(int fd);          /* takes SO_ERROR: 0, or the error as a negative code */
 int coir__sys_ready(int fd, uint32_t events); /* which of `events` (COIR__POLL_IN, _OUT) hold now, or -EBADF */

@@ -441,7 +441,7 @@ static int64_t check_run(int64_t now) {
 
 static void check_start(void) {
   if (atm_xchg_sc(&check_state, CHECK_ON) != CHECK_OFF) return;
-  if (coir__keeper_start() == 0) coir__keeper_chore(check_run, coir__os_now() + CHECK_NS);
+  if (coir__keeper_start() == 0) coir__keeper_chore(check_run, coir__os_real_now() + CHECK_NS);
   else atm_store_rlx(&check_state, CHECK_OFF); /* who waits next tries again */
 }
 

@@ -22,6 +22,7 @@ static _Atomic(int) runtimes_on;                                 /* (a) whose ph
 /* ---- Memory ---------------------------------------------------------------------------------------------------- */
 
 void *coir__alloc(struct coir_runtime *rt, size_t bytes) {
+  if (COIR_UNLIKELY(coir__os_clock != NULL) && coir__sim_fails()) return NULL;
   if (!rt || !rt->config.alloc) return calloc(1, bytes);
   void *p = rt->config.alloc(bytes, rt->config.alloc_arg);
   return p ? memset(p, 0, bytes) : NULL;
@@ -115,6 +116,7 @@ void coir_runtime_get_tuning(const struct coir_runtime *runtime, struct coir_tun
 static void release(struct coir_runtime *rt) {
   while (atm_load_acq(&rt->visitors)) coir__os_thread_yield(); /* pairs with the releases in fiber.c and wait.c */
   coir__slabs_destroy(rt);
+  coir__sim_destroy(rt);
   coir__monitor_destroy(rt);
   for (int i = 0; rt->workers && i < rt->worker_count; i++) coir__worker_destroy(rt->workers[i]);
   int pollers = rt->poller_count ? rt->poller_count : rt->worker_count;
@@ -170,7 +172,7 @@ int coir_runtime_create(struct coir_runtime **out, const struct coir_config *con
   pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
   pthread_cond_init(&rt->ended, &monotonic);
   pthread_condattr_destroy(&monotonic);
-  rt->worker_count = c.workers;
+  rt->worker_count = c.sim_seed ? 1 : c.workers;
   rt->poller_count = c.pollers;
   rt->is_partitioned = c.poll_partition;
   atm_store_rlx(&rt->fence_ns, 1000); /* a guess, until there are measurements */
@@ -180,6 +182,7 @@ int coir_runtime_create(struct coir_runtime **out, const struct coir_config *con
                                                c.rebalance_threshold, c.rebalance_interval_ms});
   if (c.preempt) rt->fiber_bits.more |= COIR__MORE_PREEMPT;
   rc = make_parts(rt);
+  if (!rc && c.sim_seed) rc = coir__sim_create(rt);
   if (!rc) rc = coir__monitor_create(rt);
   if (!rc && c.preempt) rc = coir__preempt_want(rt);
   if (rc) {

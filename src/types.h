@@ -24,6 +24,7 @@ struct coir__post;
 struct coir__waiter;
 struct coir__stack;
 struct coir__stalls;
+struct coir__sim;
 
 /* A structure that lies in memory which a public header declares as plain words. */
 #define COIR__OVERLAY __attribute__((may_alias))
@@ -323,7 +324,8 @@ struct coir__thread {
   _Atomic(struct coir__worker *) worker; /* (a) the worker that it carries, or NULL; changed under `owner` (carry.c) */
   void *idle_sp;               /* where its own stack stopped while it runs fibers */
   int *errno_location;         /* (c) of this thread */
-  _Atomic(uint32_t) in;        /* (a) written by the thread: it is inside the library, and may be using its worker */
+  _Atomic(uint32_t) in;        /* (a) written by the thread: it is inside the library, and may be using its worker; or
+                                  COIR__IN_SIMULATED */
   struct coir__lock owner;     /* held by who takes the worker away, gives one, or by the thread that gives it up */
   _Atomic(uint32_t) futex;     /* (a) what it sleeps on as a plain waiter */
   _Atomic(uint64_t) waits_on;  /* (a) as in a fiber */
@@ -363,6 +365,10 @@ struct coir__thread {
   struct coir__thread *next; /* (c) of all records */
   struct coir__thread *next_free;
 };
+
+/* Outside, and each call of the library is a point at which others may run (sim.c). */
+#define COIR__IN_SIMULATED 2u
+#define COIR__IN_UNKNOWN 3u /* never in it: what a thread without a record has been */
 
 enum coir__asked { COIR__ASKED_NOT = 0, COIR__ASKED_WHERE, COIR__ASKED_STANDS };
 #define COIR__ASLEEP_STOP 1 /* in coir_runtime_stop, for the end of all fibers */
@@ -487,6 +493,7 @@ struct coir__worker {
   _Atomic(struct coir__bias *) *inside; /* (c) what the worker is inside of, of the locks that lean towards it */
   uint32_t bias;                        /* (c) what stands in their owner */
   uint32_t bias_slot;                   /* (c) its number; 0: it owns none */
+  uint32_t outside;                     /* (c) what `in` of its thread is outside: 0, or COIR__IN_SIMULATED */
 
   _Alignas(COIR__LINE) struct coir__runq q;
 
@@ -663,6 +670,7 @@ struct coir_runtime {
   struct coir__post *posts;                   /* (c) poller_count of them */
   struct coir_runtime *next;                  /* (l) runtimes_lock: all of them, for fork */
   struct coir_job_system *jobs;               /* (c) that it is part of; or NULL */
+  struct coir__sim *sim;                      /* (c) NULL: it is not simulated */
 };
 
 _Static_assert(offsetof(struct coir_fiber, entry) == COIR__LINE, "a switch touches one line of a fiber");

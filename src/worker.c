@@ -32,6 +32,7 @@ int coir__worker_create(struct coir_runtime *rt, int index) {
   w->rng = 2463534242u + (uint32_t)index * 2654435761u;
   w->tick = w->tick_limit = TICKS_MAX_ALONE;
   coir__timers_init(&w->timers, coir__os_now());
+  w->outside = rt->config.sim_seed ? COIR__IN_SIMULATED : 0;
   coir__bias_attach(w);
   return coir__runq_init(w);
 }
@@ -64,7 +65,7 @@ static void set_pace(struct coir__worker *w, int64_t now) {
   w->tick = w->tick_limit;
 }
 
-static void fire_timers(struct coir__worker *w, int64_t now) {
+void coir__worker_fire(struct coir__worker *w, int64_t now) {
   struct coir__waiter *wake[WAKE_BATCH];
   int n, fired;
   do {
@@ -129,7 +130,7 @@ static struct coir_fiber *look_around(struct coir__worker *w) {
   int64_t now = coir__os_now();
   set_pace(w, now);
   coir__inbox_take(w);
-  if (atm_load_rlx(&w->timers.next) <= now) fire_timers(w, now);
+  if (atm_load_rlx(&w->timers.next) <= now) coir__worker_fire(w, now);
   uint32_t poller = poller_of(w);
   bool polls = coir__poller_is_used(w->rt->pollers[poller]);
   if (polls && is_poll_due(w, now)) look_at_poller(w, poller, now);
@@ -162,7 +163,7 @@ bool coir__worker_loop(struct coir__worker *w, struct coir__thread *t) {
      * nothing else would keep a round of fibers from running. Pairs with coir__idle_wake. */
     if (atm_load_rlx(&w->attention)) atm_xchg_sc(&w->attention, 0);
     if (atm_load_acq(&rt->phase) == COIR__PHASE_HALT) break;
-    struct coir_fiber *f = look_around(w);
+    struct coir_fiber *f = COIR_LIKELY(!rt->sim) ? look_around(w) : coir__sim_next(w);
     /* With something in its own deque there is no memory for fibers, and none for what others have. */
     if (!f && !coir__runq_length(w) && coir__idle_search_begin(w)) f = coir__idle_steal(w);
     if (!f) {
@@ -177,6 +178,7 @@ bool coir__worker_loop(struct coir__worker *w, struct coir__thread *t) {
     if (!w) return false;
   }
   coir__idle_quit(w);
+  if (rt->sim) coir__sim_over(w);
   if (w->spare) coir__stack_give(w, w->spare);
   w->spare = NULL;
   coir__stack_flush(w);

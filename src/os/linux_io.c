@@ -216,6 +216,8 @@ int coir__sys_is_tcp(int fd) {
   return option(fd, SO_TYPE) == SOCK_STREAM && option(fd, SO_PROTOCOL) == IPPROTO_TCP;
 }
 
+int coir__sys_is_stream(int fd) { return option(fd, SO_TYPE) == SOCK_STREAM || coir__sys_kind(fd) == COIR__KIND_PIPE; }
+
 /* The kernel counts sockets; of the count the lower half will do. */
 LEAF uint32_t coir__sys_socket_id(int fd) {
   int saved = errno;
