@@ -52,6 +52,11 @@ static inline const char *coir__name_of(const struct coir_fiber *f) {
 void *coir__alloc(struct coir_runtime *rt, size_t bytes); /* zeroed; NULL when there is none */
 void coir__free(struct coir_runtime *rt, void *memory, size_t bytes);
 
+/* The first line in it, of an allocation with COIR__LINE bytes to spare: allocators give 16 bytes of alignment. */
+static inline void *coir__line_up(void *memory) {
+  return (void *)(((uintptr_t)memory + COIR__LINE - 1) & ~(uintptr_t)(COIR__LINE - 1));
+}
+
 /* ---- stack.c --------------------------------------------------------------------------------------------------- */
 #define COIR__STACK_MIN ((size_t)16 << 10)
 #define COIR__STACK_MAX ((size_t)1 << 30)

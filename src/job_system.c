@@ -109,8 +109,7 @@ static int books_make(struct coir_job_system *system) {
   size_t n = (size_t)system->config.threads + 1;
   system->books_memory = coir__alloc(NULL, n * sizeof *system->books + COIR__LINE);
   if (!system->books_memory) return -ENOMEM;
-  uintptr_t at = ((uintptr_t)system->books_memory + COIR__LINE - 1) & ~(uintptr_t)(COIR__LINE - 1);
-  system->books = (struct coir__job_books *)at;
+  system->books = coir__line_up(system->books_memory);
   return 0;
 }
 

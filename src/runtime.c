@@ -128,14 +128,16 @@ static void release(struct coir_runtime *rt) {
   pthread_mutex_destroy(&rt->control);
   pthread_cond_destroy(&rt->ended);
   struct coir_config c = rt->config; /* the hook outlives what it gave */
-  if (c.alloc) c.free(rt, sizeof *rt, c.alloc_arg);
-  else free(rt);
+  if (c.alloc) c.free(rt->memory, sizeof *rt + COIR__LINE, c.alloc_arg);
+  else free(rt->memory);
 }
 
 static struct coir_runtime *runtime_alloc(const struct coir_config *c) {
-  struct coir_runtime *rt = c->alloc ? c->alloc(sizeof *rt, c->alloc_arg) : malloc(sizeof *rt);
-  if (!rt) return NULL;
-  memset(rt, 0, sizeof *rt);
+  size_t bytes = sizeof(struct coir_runtime) + COIR__LINE;
+  void *memory = c->alloc ? c->alloc(bytes, c->alloc_arg) : malloc(bytes);
+  if (!memory) return NULL;
+  struct coir_runtime *rt = coir__line_up(memset(memory, 0, bytes));
+  rt->memory = memory;
   rt->config = *c;
   return rt;
 }

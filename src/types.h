@@ -669,6 +669,7 @@ struct coir_runtime {
   _Atomic(uint32_t) watched;                  /* (a) coir_runtime_stop wants to know when no fiber is left */
   struct coir__post *posts;                   /* (c) poller_count of them */
   struct coir_runtime *next;                  /* (l) runtimes_lock: all of them, for fork */
+  void *memory;                               /* (c) the allocation that it lies in */
   struct coir_job_system *jobs;               /* (c) that it is part of; or NULL */
   struct coir__sim *sim;                      /* (c) NULL: it is not simulated */
 };

@@ -24,7 +24,7 @@
 int coir__worker_create(struct coir_runtime *rt, int index) {
   void *memory = coir__alloc(rt, sizeof(struct coir__worker) + COIR__LINE);
   if (!memory) return -ENOMEM;
-  struct coir__worker *w = (void *)(((uintptr_t)memory + COIR__LINE - 1) & ~(uintptr_t)(COIR__LINE - 1));
+  struct coir__worker *w = coir__line_up(memory);
   w->memory = memory;
   rt->workers[index] = w;
   w->index = (uint32_t)index;

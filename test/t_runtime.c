@@ -406,7 +406,8 @@ static void many_threads_spawn(void **state) {
   CHECK_EQ(coir_runtime_stop(rt, COIR_STOP_DRAIN, COIR_NEVER), 0);
   CHECK_EQ(counter, 4 * rounds(2000));
   struct coir_stats s = stats_of(rt);
-  CHECK_EQ(s.injected, 4 * rounds(2000));
+  uint64_t spawned = 4 * (uint64_t)rounds(2000);
+  CHECK(s.injected >= spawned && s.injected - spawned <= s.handoffs + s.preemptions); /* those without a worker */
   CHECK_EQ(s.injected_taken, s.injected);
   CHECK_EQ(coir_runtime_destroy(rt), 0);
 }
@@ -588,7 +589,9 @@ static void statistics_tell_the_truth(void **state) {
   (void)state;
   struct coir_runtime *rt = make_runtime((struct coir_config){.workers = 1});
   struct coir_stats s = stats_of(rt);
-  CHECK(s.workers == 1 && s.pollers == 0 && s.fibers_live == 0 && s.fibers_spawned == 0 && s.switches == 0);
+  const char *pollers = getenv("COIR_POLLERS"); /* they are no more than the workers */
+  CHECK_EQ(s.pollers, pollers && atoi(pollers) > 0);
+  CHECK(s.workers == 1 && s.fibers_live == 0 && s.fibers_spawned == 0 && s.switches == 0);
   coir_fn fn = yields;
   CHECK_EQ(coir_runtime_run(rt, pair, &fn, NULL), 0);
   s = stats_of(rt);
