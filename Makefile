@@ -1,18 +1,24 @@
 # The front door. The build itself is CMakeLists.txt and CMakePresets.json; every build lies in out/<preset>.
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
-# Tests start threads of their own: half as many tests at a time as there are CPUs.
-export CTEST_PARALLEL_LEVEL ?= $(shell echo $$((($$(nproc) + 1) / 2)))
+# Most tests ask for two CPUs each (cmake/tests.cmake).
+export CTEST_PARALLEL_LEVEL ?= $(shell nproc)
 ifneq ($(shell command -v ninja),)
 export CMAKE_GENERATOR ?= Ninja
 endif
 PREFIX ?= /usr/local
 build = cmake --preset $(1) && cmake --build --preset $(1)
-suite = $(call build,$(1)) && $(2) ctest --preset $(1) --no-label-summary $(ARGS)
+# Without the long tests, unless LONG=1 or tests are asked for by name.
+quick = $(if $(LONG)$(findstring -R,$(ARGS)),,-LE '^long$$')
+suite = $(call build,$(1)) && $(2) ctest --preset $(1) --no-label-summary $(quick) $(ARGS)
 # ThreadSanitizer of gcc 12 and clang 14 cannot place its shadow where the kernel scatters mappings very widely.
 no_aslr = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 sources = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.cc')
 
-.PHONY: all release debug demo test bench guard explore asan tsan hard ucontext aarch64 soak fire fmt tidy install clean help
+# What `make test-all` makes, one after the other.
+everything = test-long test-debug asan tsan hard ucontext clang aarch64 explore-deeper
+
+.PHONY: all release debug demo test bench guard explore asan tsan hard ucontext clang aarch64 soak fire fmt tidy install
+.PHONY: test-all $(everything) clean help
 all: release
 release debug: ## build
 	$(call build,$@)
@@ -20,9 +26,16 @@ demo: ## build, and show what it can do
 	tools/deps.sh build demo
 	$(call build,release)
 	examples/demo.sh out/release
-test: ## build, and run the test suite (ARGS='-R name' picks tests)
+test: ## build, and run the test suite (ARGS='-R name' picks tests; LONG=1: the long ones, too)
 	tools/deps.sh build test
 	$(call suite,release)
+test-long:
+	$(MAKE) test LONG=1
+test-debug: ## the suite with internal checks
+	tools/deps.sh build test
+	$(call suite,debug)
+test-all: ## everything that tests: all builds, all tests, deeper searches; about 3 hours on 2 CPUs
+	tools/everything.sh '$(MAKE)' $(everything)
 bench: ## build, and measure beside the peers
 	tools/deps.sh build bench
 	$(call build,release)
@@ -34,7 +47,11 @@ explore: ## the protocols of the core in every order, and planted faults (ARGS='
 	tools/deps.sh build
 	test/explore/run.py $(ARGS)
 	test/explore/run.py --mutations
-asan hard ucontext: ## the suite with ASan and UBSan; with tiny limits; with ucontext instead of assembly
+explore-deeper: ## with one more preemption and old value, and more orders at random
+	tools/deps.sh build
+	test/explore/run.py --deeper 1
+	test/explore/run.py --random 200000
+asan hard ucontext clang: ## the suite with ASan and UBSan; with tiny limits; with ucontext instead of assembly; by clang
 	tools/deps.sh build test
 	$(call suite,$@)
 tsan: ## the suite with ThreadSanitizer
@@ -63,4 +80,4 @@ install: release ## install to PREFIX (default /usr/local); DESTDIR is honoured
 clean: ## remove every build
 	rm -rf out
 help: ## this list
-	@sed -n 's/^\([a-z0-9 ]*\):[^#]*## /\1\t/p' Makefile | expand -t 24
+	@sed -n 's/^\([a-z0-9 -]*\):[^#]*## /\1\t/p' Makefile | expand -t 24

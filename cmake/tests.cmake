@@ -1,0 +1,34 @@
+# How much of a machine a test takes, and which tests wait for `make test-all`.
+#
+# A test starts threads of its own and minds being disturbed: it has two CPUs for itself (PROCESSORS 2), so that as many
+# run at a time as there are pairs of CPUs. What mostly sleeps, or has one thread and no deadline, makes do with one.
+# Long: what takes a second or more and runs a program that a quick test runs, too, on another number of workers or in
+# another way. `make test` leaves these out, `make test LONG=1` and `make test-all` do not.
+
+set(coir_light_tests
+  "^(bench_runner|check_.*|docs|ex_sleepers|guide|install_tree|model|t_topology|tidy)$"
+  "^(t_carry|t_deadlock|t_fiber|t_io|t_monitor|t_resolve|t_wait)(_traced)?(_w.)?$"
+  "^GoFiber(Background|Basic|Deadlock|IoClose|IoTimeout|Sleep)Test(_w.)?$")
+set(coir_long_tests
+  "^(fire_c|fire_cxx)_w[24]$"
+  "^(stress_chan|stress_chan_race|stress_core|stress_job|stress_scope|stress_sync|stress_wait)_w[28]$"
+  "^(t_carry|t_deadlock|t_io|t_job_fork|t_job_fork_fail|t_job_system|t_monitor_edge|t_scope|t_sort|t_tick)_w[28]$"
+  "^t_io_traced_w1$"
+  "^GoFiber(Background|Deadlock|Determinism|Inspect|Io|IoClose|IoRace|IoTimeout|Sleep|Stress)Test_w[28]$"
+  "^GoFiber(Deadlock|IoClose|IoRace|IoTimeout|Sleep)Test$")
+
+# Every folder with tests calls it when all of them are there.
+function(coir_weigh_tests)
+  list(JOIN coir_light_tests "|" light)
+  list(JOIN coir_long_tests "|" long)
+  get_property(tests DIRECTORY PROPERTY TESTS)
+  foreach(test IN LISTS tests)
+    get_property(own TEST ${test} PROPERTY PROCESSORS SET)
+    if(NOT own AND NOT test MATCHES "${light}")
+      set_property(TEST ${test} PROPERTY PROCESSORS 2)
+    endif()
+    if(test MATCHES "${long}")
+      set_property(TEST ${test} APPEND PROPERTY LABELS long)
+    endif()
+  endforeach()
+endfunction()
