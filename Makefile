@@ -15,7 +15,7 @@ no_aslr = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 sources = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.cc')
 
 # What `make test-all` makes, one after the other.
-everything = test-long test-debug asan tsan hard ucontext clang aarch64 explore-deeper
+everything = test-long test-debug asan tsan hard ucontext clang aarch64 machines explore-deeper
 
 .PHONY: all release debug demo test bench guard explore asan tsan hard ucontext clang aarch64 soak fire fmt tidy install
 .PHONY: test-all $(everything) clean help
@@ -47,10 +47,9 @@ explore: ## the protocols of the core in every order, and planted faults (ARGS='
 	tools/deps.sh build
 	test/explore/run.py $(ARGS)
 	test/explore/run.py --mutations
-explore-deeper: ## with one more preemption and old value, and more orders at random
+explore-deeper: ## the same in 300 000 orders at random for each case, other ones each time
 	tools/deps.sh build
-	test/explore/run.py --deeper 1
-	test/explore/run.py --random 200000
+	test/explore/run.py --random 300000 --seed $$$$
 asan hard ucontext clang: ## the suite with ASan and UBSan; with tiny limits; with ucontext instead of assembly; by clang
 	tools/deps.sh build test
 	$(call suite,$@)
@@ -60,6 +59,9 @@ tsan: ## the suite with ThreadSanitizer
 aarch64: ## the suite for 64-bit ARM, by emulation
 	tools/deps.sh build aarch64
 	$(call suite,aarch64)
+machines: ## other compilers' flags, C libraries, processors, CPUs and kernels; about 25 minutes (ARGS: which; -l lists them)
+	tools/deps.sh build test machines
+	test/machines.sh $(ARGS)
 soak: ## 10 000 connections to examples/httpd, dropped at random for a minute; a minute of jobs, and 10^8 more
 	tools/deps.sh build demo test
 	$(call build,release)

@@ -6,16 +6,19 @@
 # another way. `make test` leaves these out, `make test LONG=1` and `make test-all` do not.
 
 set(coir_light_tests
-  "^(bench_runner|check_.*|docs|ex_sleepers|guide|install_tree|model|t_topology|tidy)$"
+  "^(bench_runner|check_.*|docs|ex_sleepers|guards|guards_self_test|guide|install_tree|model|t_topology|tidy)$"
   "^(t_carry|t_deadlock|t_fiber|t_io|t_monitor|t_resolve|t_wait)(_traced)?(_w.)?$"
-  "^GoFiber(Background|Basic|Deadlock|IoClose|IoTimeout|Sleep)Test(_w.)?$")
+  "^GoFiber(Background|Basic|Deadlock|IoClose|IoTimeout|LibTicker|Sleep)Test(_w.)?$"
+  "^(defect|sound)_"
+  "^(ex_csp_nim_.*|CspDeadlockTest_w.|CspLinesTest)$")
 set(coir_long_tests
+  "^(e_httpd|soak_httpd)_w2$"
   "^(fire_c|fire_cxx)_w[24]$"
-  "^(stress_chan|stress_chan_race|stress_core|stress_job|stress_scope|stress_sync|stress_wait)_w[28]$"
+  "^stress_(chan|chan_race|chan_windows|core|job|scope|sync|wait)_w[28]$"
   "^(t_carry|t_deadlock|t_io|t_job_fork|t_job_fork_fail|t_job_system|t_monitor_edge|t_scope|t_sort|t_tick)_w[28]$"
   "^t_io_traced_w1$"
-  "^GoFiber(Background|Deadlock|Determinism|Inspect|Io|IoClose|IoRace|IoTimeout|Sleep|Stress)Test_w[28]$"
-  "^GoFiber(Deadlock|IoClose|IoRace|IoTimeout|Sleep)Test$")
+  "^(GoFiber|Csp).*Test_w[28]$"
+  "^GoFiber(Deadlock|IoClose|IoLatency|IoRace|IoTimeout|LibTicker|Poller|Sleep)Test$")
 
 # Every folder with tests calls it when all of them are there.
 function(coir_weigh_tests)

@@ -29,8 +29,18 @@
 #if __has_feature(thread_sanitizer) && !defined(COIR_TSAN)
 #define COIR_TSAN 1
 #endif
+#if __has_feature(memory_sanitizer)
+#define COIR_MSAN 1
+#include <sanitizer/msan_interface.h>
 #endif
-#if defined(COIR_ASAN) || defined(COIR_TSAN)
+#endif
+/* What the kernel, or assembly, has written where MemorySanitizer did not see it. */
+#if defined(COIR_MSAN)
+#define COIR_WRITTEN(p, bytes) __msan_unpoison((p), (size_t)(bytes))
+#else
+#define COIR_WRITTEN(p, bytes) ((void)0)
+#endif
+#if defined(COIR_ASAN) || defined(COIR_TSAN) || defined(COIR_MSAN)
 #define COIR_SANITIZED 1
 #endif
 #if defined(COIR_SANITIZED) || defined(COIR_TRACE)

@@ -318,5 +318,6 @@ ssize_t coir__file_transfer(struct coir__fd *d, uint64_t life, const struct coir
   ssize_t n = COIR__FILE_REFUSED;
   if (!op->is_write && coir__sys_is_direct(op->fd)) n = transfer_directly(d, life, op);
   if (is_refusal(n)) n = transfer_by_ring(d, life, op);
+  if (n > 0 && !op->is_write) COIR_WRITTEN(op->buf, n);
   return is_refusal(n) ? COIR__FILE_REFUSED : n;
 }

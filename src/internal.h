@@ -8,7 +8,7 @@
 #include "ctx.h"
 #include "list.h"
 #include "os.h"
-#include "poll.h"
+#include "poller.h"
 #include "types.h"
 
 /* ---- Checks: broken invariants end the process with a sentence ------------------------------------------------- */

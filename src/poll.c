@@ -74,7 +74,7 @@
  *     close(2) came): the answer of that one holds for all who wait.
  *
  * Lock order: a record's lock is taken with no other held, and none is taken under it. */
-#include "poll.h"
+#include "poller.h"
 
 #include "internal.h"
 

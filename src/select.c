@@ -17,7 +17,7 @@
  *
  * Rejected: locking all objects in the order of their addresses, as Go does (needs a sort, and holds up every channel
  * of a large select); claiming both parties (two words cannot be claimed at once). */
-#include "poll.h"
+#include "poller.h"
 
 #include "internal.h"
 

@@ -90,7 +90,7 @@ static void guards_guard(void **state) {
   int rc = coir__os_guard_install(memory + page);
   assert_true(rc == 0 || rc == -EINVAL);
   assert_int_equal(coir__os_guard_protect(memory + 5 * page), 0);
-  assert_int_equal(coir__os_guard_protect(memory + 1), -EINVAL);
+  assert_int_equal(coir__os_guard_protect(NULL), -ENOMEM);
   assert_int_equal(errno, ODD_ERRNO);
   print_message("guards by madvise: %s\n", rc == 0 ? "yes" : "no");
   assert_int_equal(is_guarded(memory + page), rc == 0);

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Looks for what a purpose needs and installs what is missing, from Debian's packages.
-# usage: tools/deps.sh [-n] PURPOSE...     purposes: build test demo bench dev aarch64     -n: only say what is missing
+# usage: tools/deps.sh [-n] PURPOSE...     -n: only say what is missing
+# purposes: build test demo bench dev aarch64 machines
 set -eu
 
 has_command() { command -v "$1" > /dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
@@ -83,15 +84,25 @@ need_dev() {
 need_aarch64() {
   need gcc-aarch64-linux-gnu 'the compiler for 64-bit ARM' has_command aarch64-linux-gnu-gcc
   need qemu-user 'runs what it makes' has_command qemu-aarch64
+  want g++-aarch64-linux-gnu 'tests in C++ for it' has_command aarch64-linux-gnu-g++
   need libcmocka-dev:arm64 'the test programs, for 64-bit ARM' test -e /usr/lib/aarch64-linux-gnu/libcmocka.so
+}
+
+need_machines() {
+  need gcc-aarch64-linux-gnu 'the compiler for 64-bit ARM' has_command aarch64-linux-gnu-gcc
+  need gcc-riscv64-linux-gnu 'the compiler for 64-bit RISC-V' has_command riscv64-linux-gnu-gcc
+  need qemu-user 'runs what they make' has_command qemu-riscv64
+  need musl-tools 'another C library' has_command musl-gcc
+  need clang 'the second compiler' has_command clang
+  want lld 'its linker, for optimizing at link time' has_command ld.lld
 }
 
 dry_run=
 for purpose in "$@"; do
   case $purpose in
     -n) dry_run=1 ;;
-    build | test | demo | bench | dev | aarch64) "need_$purpose" ;;
-    *) echo "tools/deps.sh: no purpose '$purpose' (build test demo bench dev aarch64)" >&2; exit 2 ;;
+    build | test | demo | bench | dev | aarch64 | machines) "need_$purpose" ;;
+    *) echo "tools/deps.sh: no purpose '$purpose' (build test demo bench dev aarch64 machines)" >&2; exit 2 ;;
   esac
 done
 [ -n "$missing" ] || exit 0

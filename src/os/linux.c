@@ -33,6 +33,7 @@
 #include <link.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -40,7 +41,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/poll.h> /* not <poll.h>: our own poll.h lies on the search path */
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>

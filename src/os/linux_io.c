@@ -17,9 +17,9 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/poll.h> /* not <poll.h>: our own poll.h lies on the search path */
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -28,7 +28,7 @@
 
 #include "ctx.h"
 #include "os.h"
-#include "poll.h"
+#include "poller.h"
 
 /* Descriptors beyond the first million are refused: their records would reserve too much. */
 #define FD_LIMIT_MIN 1024
@@ -108,6 +108,13 @@ static LEAF bool knows_nowait(void) {
   return atm_load_rlx(&known) == 2;
 }
 
+#ifndef RWF_NOWAIT /* musl 1.2.3 has neither */
+#define RWF_NOWAIT 8
+static ssize_t preadv2(int fd, const struct iovec *parts, int count, off_t offset, int flags) {
+  return syscall(SYS_preadv2, fd, parts, (long)count, (long)offset, 0L, (long)flags);
+}
+#endif
+
 /* With O_DIRECT the flag would mean to wait for the disk, and for nothing else. The offset takes one register on the
  * 64-bit systems that we know. */
 static LEAF ssize_t read_nowait(int fd, void *buf, size_t bytes, off_t offset) {
@@ -115,6 +122,7 @@ static LEAF ssize_t read_nowait(int fd, void *buf, size_t bytes, off_t offset) {
   int saved = errno, flags = fcntl(fd, F_GETFL);
   ssize_t n = flags < 0 ? -1 : flags & O_DIRECT ? -EAGAIN : preadv2(fd, &iov, 1, offset, RWF_NOWAIT);
   if (n == -1) n = -errno;
+  else if (n > 0) COIR_WRITTEN(buf, n);
   errno = saved;
   return n;
 }

@@ -1,4 +1,4 @@
-/* poll.h for Linux: epoll, and an eventfd for wakes.
+/* poller.h for Linux: epoll, and an eventfd for wakes.
  *
  * Wakes. `woken` says that a wake is due, `waiting` that somebody sleeps or is about to. The sleeper sets waiting, then
  * looks at woken; the waker sets woken, then looks at waiting: with sequentially consistent accesses at least one of
@@ -14,13 +14,13 @@
 #define _GNU_SOURCE 1
 #endif
 
-#include "poll.h"
+#include "poller.h"
 
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/poll.h> /* not <poll.h>: our own lies on the search path */
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -100,6 +100,7 @@ static LEAF int take(int epoll, struct epoll_event *events, int64_t ns) {
     rc = epoll_wait(epoll, events, COIR__POLL_BATCH, ms > INT_MAX ? INT_MAX : (int)ms);
   }
   if (rc < 0) rc = -errno;
+  else COIR_WRITTEN(events, (size_t)rc * sizeof *events);
   errno = saved;
   return rc;
 }
