@@ -52,6 +52,8 @@
 
 #ifdef COIR_ASAN
 #include <sanitizer/asan_interface.h>
+#include <sanitizer/lsan_interface.h>
+#include <stdlib.h>
 #endif
 #if defined(__has_include)
 #if __has_include(<valgrind/valgrind.h>)
@@ -595,9 +597,31 @@ static enum coir_guard guard_probe(enum coir_guard asked) {
   return works ? COIR_GUARD_MADVISE : COIR_GUARD_MPROTECT;
 }
 
+#ifdef COIR_ASAN
+/* LeakSanitizer knows the stacks of threads. What those who wait when the program ends have on theirs is no leak. */
+static void stacks_show(void) {
+  /* Acquire: as in stack_at(). */
+  for (struct coir__region *r = atm_load_acq(&regions); r; r = r->next) {
+    if (!(atm_load_acq(&r->seq) & 1)) continue;
+    struct coir__stack *stacks = atm_load_acq(&r->stacks);
+    for (uint32_t i = 0; i < r->used; i++)
+      if (stacks[i].fiber) __lsan_register_root_region(stacks[i].low, stacks[i].bytes);
+  }
+}
+
+/* At the first depot, so it is run before LeakSanitizer looks, which asked to be run before anybody. */
+static void stacks_show_at_exit(void) {
+  static _Atomic(uint32_t) is_asked; /* (a) */
+  if (!atm_xchg_sc(&is_asked, 1)) atexit(stacks_show);
+}
+#endif
+
 struct coir__depot *coir__depot_make(struct coir_runtime *rt, const struct coir_config *config, uint64_t workers) {
   struct coir__depot *d = coir__alloc(rt, sizeof *d);
   if (!d) return NULL;
+#ifdef COIR_ASAN
+  stacks_show_at_exit();
+#endif
   d->rt = rt;
   d->page = coir__os_page();
   d->keep = (config->stack_keep_bytes + d->page - 1) & ~(d->page - 1);
