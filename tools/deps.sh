@@ -1,13 +1,14 @@
 #!/bin/sh
 # Looks for what a purpose needs and installs what is missing, from Debian's packages.
 # usage: tools/deps.sh [-n] PURPOSE...     -n: only say what is missing
-# purposes: build test demo bench dev aarch64 machines
+# purposes: build test demo bench dev fuzz aarch64 machines
 set -eu
 
 has_command() { command -v "$1" > /dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
 has_header() { echo "#include <$1>" | "${CC:-cc}" -E -x c - > /dev/null 2>&1; }
 has_cxx_header() { echo "#include <$1>" | "${CXX:-c++}" -E -x c++ - > /dev/null 2>&1; }
 has_library() { PATH="$PATH:/sbin:/usr/sbin" ldconfig -p | grep -q "$1"; }
+has_clang_library() { ls "$(clang -print-resource-dir 2> /dev/null)"/lib/linux/"$1"* > /dev/null 2>&1; }
 has_crate() { ls -d "/usr/share/cargo/registry/$1"-[0-9]* > /dev/null 2>&1; }
 
 # need PACKAGE 'WHY' CHECK...: remembers the package when the check fails. a|b: whichever of them exists.
@@ -81,6 +82,12 @@ need_dev() {
   need clang-tidy 'make tidy' has_command clang-tidy
 }
 
+need_fuzz() {
+  need libhttp-parser-dev 'the HTTP server parses with it' has_header http_parser.h
+  want clang 'the second compiler, with libFuzzer' has_command clang
+  want libclang-rt-14-dev 'libFuzzer, and sanitizers for clang' has_clang_library libclang_rt.fuzzer
+}
+
 need_aarch64() {
   need gcc-aarch64-linux-gnu 'the compiler for 64-bit ARM' has_command aarch64-linux-gnu-gcc
   need qemu-user 'runs what it makes' has_command qemu-aarch64
@@ -101,8 +108,8 @@ dry_run=
 for purpose in "$@"; do
   case $purpose in
     -n) dry_run=1 ;;
-    build | test | demo | bench | dev | aarch64 | machines) "need_$purpose" ;;
-    *) echo "tools/deps.sh: no purpose '$purpose' (build test demo bench dev aarch64 machines)" >&2; exit 2 ;;
+    build | test | demo | bench | dev | fuzz | aarch64 | machines) "need_$purpose" ;;
+    *) echo "tools/deps.sh: no purpose '$purpose' (build test demo bench dev fuzz aarch64 machines)" >&2; exit 2 ;;
   esac
 done
 [ -n "$missing" ] || exit 0
