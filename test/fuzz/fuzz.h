@@ -68,8 +68,11 @@ static inline int64_t sooner_of(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* ---- The runtime ----------------------------------------------------------------------------------------------- */
 
+enum { FUZZ_BEGINS = 1000000000 }; /* the clock at the beginning of each input */
+
 /* Runs fn(arg) on a runtime of its own, the calling thread being its only one. */
 static inline void run_alone(coir_fn fn, void *arg) {
+  fuzz_now = FUZZ_BEGINS;
   struct coir_config config = {.size = sizeof config, .workers = 1, .monitor = COIR_OFF, .preempt = COIR_OFF};
   struct coir_runtime *rt;
   int status = -1;

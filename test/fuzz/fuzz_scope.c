@@ -466,6 +466,7 @@ static int conduct(void *arg) {
   struct input *in = arg;
   memset(scopes, 0, sizeof scopes);
   memset(actors, 0, sizeof actors);
+  deadlines_given = 0;
   for (int i = 0; i < ROOTS; i++) {
     actors[i] = (struct actor){.home = NOBODY, .scope = NOBODY, .watched = NOBODY};
     CHECK_EQ(coir_spawn(run_actor, &actors[i], NULL, &actors[i].fiber), 0);
