@@ -41,12 +41,12 @@ static struct {
   pthread_mutex_t mutex; /* never held across a wait of a fiber */
   pthread_cond_t more;
   bool is_ready;              /* `more` is initialized */
-  bool forks;                 /* the handler of fork is there */
   struct line calls, errands; /* an errand waits while ERRANDS_MAX run */
   int errands_running;
   int threads, idle; /* how many threads there are; how many of them wait for a call */
   _Atomic(int) open; /* (a) calls and errands that have been submitted, and not run to their end */
 } pool = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+static _Atomic(uint32_t) pool_forks; /* coir__os_at_fork */
 
 static struct coir__pooled *line_take(struct line *line) {
   struct coir__pooled *first = line->first;
@@ -117,23 +117,20 @@ static bool staff(void) {
   return pool.threads > 0;
 }
 
-/* The clock of timed waits is the one of coir__os_now. False: no memory. */
-static bool pool_init(void) {
-  if (!pool.forks) pool.forks = pthread_atfork(NULL, NULL, coir__block_fork_child) == 0;
+/* The clock of timed waits is the one of coir__os_now. */
+static void pool_init(void) {
   pthread_condattr_t attr;
   pthread_condattr_init(&attr);
   pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
   pthread_cond_init(&pool.more, &attr);
   pthread_condattr_destroy(&attr);
-  return pool.is_ready = pool.forks;
+  pool.is_ready = true;
 }
 
 static int submit(struct coir__pooled *pooled) {
+  if (coir__os_at_fork(&pool_forks, coir__block_fork_child) != 0) return -EAGAIN;
   pthread_mutex_lock(&pool.mutex);
-  if (!pool.is_ready && !pool_init()) {
-    pthread_mutex_unlock(&pool.mutex);
-    return -EAGAIN;
-  }
+  if (!pool.is_ready) pool_init();
   struct line *line = pooled->is_errand ? &pool.errands : &pool.calls;
   if (line->last) line->last->next = pooled;
   else line->first = pooled;

@@ -198,11 +198,10 @@ static void file_fork_child(void) {
 
 /* Once. What fails is not tried again. */
 static void thread_start(void) {
-  static _Atomic(bool) has_handler; /* (a) that of fork */
+  static _Atomic(uint32_t) file_forks; /* coir__os_at_fork */
   pthread_t thread;
   if (atm_load_rlx(&files.is_started) || atm_xchg_ar(&files.is_started, 1)) return;
-  if (!atm_load_rlx(&has_handler) && pthread_atfork(NULL, NULL, file_fork_child) != 0) return;
-  atm_store_rlx(&has_handler, true); /* relaxed: one thread of a process comes here */
+  if (coir__os_at_fork(&file_forks, file_fork_child) != 0) return;
   if (coir__os_thread_start(&thread, "coir-file", ring_thread, NULL) == 0) pthread_detach(thread);
 }
 
@@ -274,13 +273,13 @@ static void direct_fork_child(void) {
 
 /* Once. What fails is not tried again. */
 static bool direct_start(void) {
-  static _Atomic(bool) has_handler; /* (a) that of fork */
+  static _Atomic(uint32_t) direct_forks; /* coir__os_at_fork */
   pthread_t thread;
   uint32_t state = DIRECT_UNTRIED;
   if (!atm_cas_ar(&direct.state, &state, DIRECT_STARTS)) return state == DIRECT_RUNS;
   state = DIRECT_REFUSED;
-  if (!atm_load_rlx(&has_handler)) atm_store_rlx(&has_handler, pthread_atfork(NULL, NULL, direct_fork_child) == 0);
-  if (atm_load_rlx(&has_handler) && coir__aio_create(&direct.aio, DIRECT_MAX) == 0) {
+  bool is_told = coir__os_at_fork(&direct_forks, direct_fork_child) == 0;
+  if (is_told && coir__aio_create(&direct.aio, DIRECT_MAX) == 0) {
     if (coir__os_thread_start(&thread, "coir-direct", direct_thread, NULL) == 0) {
       pthread_detach(thread);
       state = DIRECT_RUNS;

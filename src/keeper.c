@@ -9,7 +9,7 @@
 
 static pthread_mutex_t keeper_setup = PTHREAD_MUTEX_INITIALIZER; /* never held across a wait */
 static bool keeper_runs;                                         /* (l) keeper_setup */
-static bool keeper_forks;                                        /* (l) keeper_setup: its handler of fork is there */
+static _Atomic(uint32_t) keeper_forks;                           /* coir__os_at_fork */
 static struct coir__timers keeper_timers = {.next = COIR_NEVER}; /* made before anybody looks */
 static _Atomic(uint32_t) keeper_bell;          /* (a) changes when there is an earlier alarm than before */
 static _Atomic(uint32_t) keeper_busy;          /* (a) it is about to run alarms, or does */
@@ -60,12 +60,11 @@ static void keeper_fork_child(void) {
 }
 
 int coir__keeper_start(void) {
-  int rc = 0;
+  int rc = coir__os_at_fork(&keeper_forks, keeper_fork_child);
+  if (rc) return rc;
   pthread_t thread;
   pthread_mutex_lock(&keeper_setup);
-  if (!keeper_forks) keeper_forks = pthread_atfork(NULL, NULL, keeper_fork_child) == 0;
-  if (!keeper_forks) rc = -ENOMEM;
-  else if (!keeper_runs) {
+  if (!keeper_runs) {
     rc = coir__os_thread_start(&thread, "coir-keeper", keeper_main, NULL);
     if (rc == 0) pthread_detach(thread);
     keeper_runs = rc == 0;

@@ -56,8 +56,21 @@ int coir__os_cpu_count(void);
 /* Reads a small file, and ends what it stores with a zero. Returns the length; -EFBIG: there is no room for that. */
 ssize_t coir__os_read_text(const char *path, char *out, size_t bytes);
 
-/* Starts a thread with a stack of 512 KiB and every signal blocked that a program may want on its own threads (all but
- * the synchronous ones and SIGPROF); `name` shows in ps, cut to 15 bytes. */
+/* Calls init(), which returns 0 or an error, unless such a call has returned 0 before; what failed is tried again by
+ * the next who comes. Others wait meanwhile. In the child of a fork, what a thread of the parent was in the midst of
+ * begins anew. `state` is zero at first. Returns 0 or what init() has returned. */
+int coir__os_once(_Atomic(uint32_t) *state, int (*init)(void));
+
+/* It is done: for a handler of fork that init() has registered as its last step. Who is called has been. */
+void coir__os_once_done(_Atomic(uint32_t) *state);
+
+/* Has child() called in the children of forks, from the first time on. Returns 0 or -ENOMEM. No lock that forking
+ * takes, or that the child would miss, may be held. */
+int coir__os_at_fork(_Atomic(uint32_t) *state, void (*child)(void));
+
+/* Starts a thread that has its record (coir__thread_get), with a stack of 512 KiB and every signal blocked that a
+ * program may want on its own threads (all but the synchronous ones and SIGPROF); `name` shows in ps, cut to 15
+ * bytes. Returns 0, -ENOMEM or -EAGAIN. */
 int coir__os_thread_start(pthread_t *out, const char *name, void *(*fn)(void *), void *arg);
 void coir__os_thread_yield(void);
 
@@ -70,7 +83,6 @@ int64_t coir__os_thread_cpu(int tid);
 
 /* The calling thread runs seldom and shortly, and wants to do so soon when its time has come. */
 void coir__os_thread_prompt(void);
-
 
 /* How many threads the process has that were not started by coir__os_thread_start; -1: cannot be told. */
 int coir__os_other_threads(void);
@@ -168,7 +180,7 @@ int coir__os_pause_signal_init(int signo);
 bool coir__os_pause_signal_open(int signo);
 void coir__os_pause_signal_close(int signo);
 void coir__os_pause_signal_send(int tid, int signo);
-bool coir__os_pause_signal_is_ours(int signo); /* nobody has set something else since */
+bool coir__os_pause_signal_is_ours(int signo);                      /* nobody has set something else since */
 void coir__pause_signal_came(const struct coir__ctx_registers *at); /* preempt.c; `at`: where the thread stands */
 
 /* ---- Descriptors (os/linux_io.c) ------------------------------------------------------------------------------- */

@@ -92,16 +92,15 @@ _Atomic(uint32_t) coir__fd_count;
 static pthread_mutex_t setup = PTHREAD_MUTEX_INITIALIZER; /* never held across a wait */
 static _Atomic(uint32_t) fd_top;                          /* (a) no record from here on has had a poller */
 static struct coir__poller *service;                      /* (l) setup: the poller of plain threads */
-static bool poll_forks;                                   /* (l) setup: the handler of fork is there */
+static _Atomic(uint32_t) poll_forks;                      /* coir__os_at_fork */
 
 /* ---- The table ------------------------------------------------------------------------------------------------- */
 
 static int table_init(void) {
-  int rc = 0;
+  int rc = coir__os_at_fork(&poll_forks, coir__poll_fork_child);
+  if (rc) return rc;
   pthread_mutex_lock(&setup);
-  if (!poll_forks) poll_forks = pthread_atfork(NULL, NULL, coir__poll_fork_child) == 0;
-  if (!poll_forks) rc = -ENOMEM;
-  else if (atm_load_rlx(&coir__fd_count) == 0) {
+  if (atm_load_rlx(&coir__fd_count) == 0) {
     size_t page = coir__os_page(), bytes = (size_t)coir__sys_fd_limit() * sizeof(struct coir__fd);
     bytes = (bytes + page - 1) & ~(page - 1);
     coir__fds = coir__os_reserve(bytes, 0, false);
@@ -351,8 +350,10 @@ static int attempt_end(struct coir__fd *d, int fd, struct attempt *a, int rc) {
  * will. */
 int coir__fd_watch(struct coir__fd *d, int fd, uint64_t life) {
   struct coir__worker *w = coir__self();
-  struct coir__poller *mine = !w ? NULL : COIR_LIKELY(!w->rt->poller_count || w->rt->is_partitioned) ? w->poller
-                              : w->rt->pollers[fd % w->rt->poller_count];
+  struct coir__poller *mine = !w ? NULL
+                              : COIR_LIKELY(!w->rt->poller_count || w->rt->is_partitioned)
+                                  ? w->poller
+                                  : w->rt->pollers[fd % w->rt->poller_count];
   struct attempt a = {.rt = w ? w->rt : NULL};
   int rc = w ? 0 : service_get(&mine);
   if (rc) return rc;

@@ -36,7 +36,8 @@ void coir__free(struct coir_runtime *rt, void *memory, size_t bytes) {
 
 /* ---- fork: the child's runtimes are dead ----------------------------------------------------------------------- */
 
-static uint32_t in_before_fork; /* (l) runtimes_lock */
+static uint32_t in_before_fork;            /* (l) runtimes_lock */
+static _Atomic(uint32_t) process_is_ready; /* coir__os_once: the handlers of fork are there */
 
 /* Who forks holds locks, so it is not to be paused meanwhile; and inside it is not. */
 static void before_fork(void) {
@@ -55,6 +56,7 @@ static void after_fork(void) {
 
 /* The child has one thread, and none of the workers. What it inherited cannot be used or even freed; forget it. */
 static void in_child(void) {
+  coir__os_once_done(&process_is_ready);
   for (struct coir_runtime *rt = runtimes; rt; rt = rt->next) atm_store_rlx(&rt->forked, 1);
   runtimes = NULL;
   atm_store_rlx(&default_runtime, NULL);
@@ -74,10 +76,10 @@ static void in_child(void) {
 
 /* The handlers of what comes later are called first: nobody may wait for its turn in before_fork() with the lock of the
  * threads' records. */
-static void once(void) {
+static int make_process_ready(void) {
   coir__os_fence_init();
-  (void)coir__thread_get();
-  pthread_atfork(before_fork, after_fork, in_child);
+  if (!coir__thread_get()) return -ENOMEM;
+  return -pthread_atfork(before_fork, after_fork, in_child);
 }
 
 /* ---- Making and freeing ---------------------------------------------------------------------------------------- */
@@ -159,12 +161,11 @@ static int make_parts(struct coir_runtime *rt) {
 
 int coir_runtime_create(struct coir_runtime **out, const struct coir_config *config) {
   COIR_INSIDE;
-  static pthread_once_t first = PTHREAD_ONCE_INIT;
   if (!out) return -EINVAL;
   *out = NULL;
-  pthread_once(&first, once);
   struct coir_config c;
-  int rc = coir__config_fill(&c, config);
+  int rc = coir__os_once(&process_is_ready, make_process_ready);
+  if (!rc) rc = coir__config_fill(&c, config);
   if (rc) return rc;
   struct coir_runtime *rt = runtime_alloc(&c);
   if (!rt) return -ENOMEM;

@@ -63,7 +63,7 @@ struct coir_signals {
 static struct coir_signals openers[OPENERS_MAX];
 static _Atomic(uint64_t) wanted[COIR__SIGNALS]; /* (a) written under signals_lock: bit i: openers[i] wants it */
 static pthread_mutex_t signals_lock = PTHREAD_MUTEX_INITIALIZER; /* never held across a wait */
-static pthread_once_t signals_once = PTHREAD_ONCE_INIT;
+static _Atomic(uint32_t) signals_once;                           /* coir__os_once: the handlers of fork are there */
 
 static const int signals_refused[] = {SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
 
@@ -208,6 +208,7 @@ static int pump(void *packed) {
 static uint32_t in_before_fork_of_signals; /* (l) signals_lock */
 
 static void signals_fork_child(void) {
+  coir__os_once_done(&signals_once);
   for (int signo = 1; signo < COIR__SIGNALS; signo++)
     if (atm_xchg_sc(&wanted[signo], 0)) coir__sys_signal_release(signo);
   for (int i = 0; i < OPENERS_MAX; i++) {
@@ -236,8 +237,9 @@ static void signals_fork_parent(void) {
   pthread_mutex_unlock(&signals_lock);
   coir__go_out(&was);
 }
-static void signals_fork_register(void) {
-  pthread_atfork(signals_fork_prepare, signals_fork_parent, signals_fork_child);
+
+static int signals_fork_register(void) {
+  return -pthread_atfork(signals_fork_prepare, signals_fork_parent, signals_fork_child);
 }
 
 static bool is_acceptable(const sigset_t *set) {
@@ -308,11 +310,12 @@ int coir_signals_open(struct coir_signals **out, const sigset_t *set) {
   *out = NULL;
   if (!set || !is_acceptable(set)) return -EINVAL;
   static const struct coir_attr names[SOURCES] = {{.name = "signals"}, {.name = "signals pending"}};
-  pthread_once(&signals_once, signals_fork_register);
+  int rc = coir__os_once(&signals_once, signals_fork_register);
+  if (rc) return rc;
   pthread_mutex_lock(&signals_lock);
   struct coir_signals *s = opener_take();
   void *duties[SOURCES];
-  int rc = -EAGAIN;
+  rc = -EAGAIN;
   if (s) {
     s->set = *set;
     rc = opener_begin(s);

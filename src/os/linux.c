@@ -200,6 +200,45 @@ void coir__lock_slow(struct coir__lock *lock) {
   }
 }
 
+/* ---- Once -------------------------------------------------------------------------------------------------------- */
+
+enum { ONCE_NOT = 0, ONCE_DONE = 1 }; /* else twice the number of the process that is at it */
+
+/* False: it is done. True: the caller does it, and says how it went. */
+static bool once_begin(_Atomic(uint32_t) *state) {
+  uint32_t seen = atm_load_acq(state), ours; /* what was done; pairs with the release in once_end() */
+  while (seen != ONCE_DONE) {
+    if (seen != (ours = (uint32_t)getpid() << 1)) {
+      if (atm_cas_ar(state, &seen, ours)) return true;
+    } else {
+      coir__os_futex_wait(state, seen, COIR_NEVER);
+      seen = atm_load_acq(state);
+    }
+  }
+  return false;
+}
+
+static void once_end(_Atomic(uint32_t) *state, bool is_done) {
+  atm_store_rel(state, is_done ? ONCE_DONE : ONCE_NOT);
+  coir__os_futex_wake(state, INT_MAX);
+}
+
+int coir__os_once(_Atomic(uint32_t) *state, int (*init)(void)) {
+  if (!once_begin(state)) return 0;
+  int rc = init();
+  once_end(state, rc == 0);
+  return rc;
+}
+
+void coir__os_once_done(_Atomic(uint32_t) *state) { atm_store_rlx(state, ONCE_DONE); } /* no other thread is there */
+
+int coir__os_at_fork(_Atomic(uint32_t) *state, void (*child)(void)) {
+  if (!once_begin(state)) return 0;
+  int error = pthread_atfork(NULL, NULL, child);
+  once_end(state, error == 0);
+  return -error;
+}
+
 /* ---- The asymmetric fence -------------------------------------------------------------------------------------- */
 
 bool coir__fence_asymmetric;
@@ -410,7 +449,15 @@ struct start {
   char name[16]; /* what the kernel keeps of a name */
   bool moves;    /* who starts it may be bound to a CPU, which is not meant for this one */
   struct coir__cpus cpus;
+  struct coir__thread *record; /* made before, so that the thread cannot lack it */
 };
+
+static int record_init(void);
+static struct coir__thread *record_take(void);
+static void record_give(struct coir__thread *t);
+static bool record_tie(struct coir__thread *t);
+static void record_end(void *record);
+static _Atomic(uint32_t) record_once;
 
 static _Atomic(int) threads_begun, threads_over; /* (a) of those that are started here */
 
@@ -419,11 +466,12 @@ static void *thread_main(void *arg) {
   free(arg);
   if (start.moves) coir__os_cpus_set(&start.cpus);
   atm_add_sc(&threads_begun, 1);
-  struct coir__thread *t = coir__thread_get();
-  if (t) t->is_own = true; /* without memory for a record it will not wait in Coir */
+  bool is_tied = record_tie(start.record);
+  start.record->is_own = true;
   pthread_setname_np(pthread_self(), start.name);
   void *result = start.fn(start.arg);
   atm_add_sc(&threads_over, 1);
+  if (!is_tied) record_end(start.record);
   return result;
 }
 
@@ -528,22 +576,28 @@ long coir__os_timer_slack(long ns) {
   return old;
 }
 
-static void record_init(void);
-static pthread_once_t record_once = PTHREAD_ONCE_INIT;
+static struct start *start_make(const char *name, void *(*fn)(void *), void *arg) {
+  if (coir__os_once(&record_once, record_init) != 0) return NULL; /* a forked child counts anew, also for that */
+  struct start *start = malloc(sizeof *start);
+  if (!start) return NULL;
+  *start = (struct start){.fn = fn, .arg = arg, .record = record_take()};
+  if (!start->record) {
+    free(start);
+    return NULL;
+  }
+  snprintf(start->name, sizeof start->name, "%s", name);
+  const struct coir__thread *self = coir__thread_peek();
+  start->moves = self && self->is_own && coir__os_cpus_get(&start->cpus) == 0;
+  return start;
+}
 
 int coir__os_thread_start(pthread_t *out, const char *name, void *(*fn)(void *), void *arg) {
   int saved = errno_get();
-  pthread_once(&record_once, record_init); /* a forked child counts anew */
-  struct start *start = malloc(sizeof *start);
+  struct start *start = start_make(name, fn, arg);
   if (!start) {
     errno_set(saved);
     return -ENOMEM;
   }
-  *start = (struct start){.fn = fn, .arg = arg};
-  snprintf(start->name, sizeof start->name, "%s", name);
-  const struct coir__thread *self = coir__thread_peek();
-  start->moves = self && self->is_own && coir__os_cpus_get(&start->cpus) == 0;
-
   pthread_attr_t attr;
   int error = pthread_attr_init(&attr);
   if (error == 0) {
@@ -558,7 +612,10 @@ int coir__os_thread_start(pthread_t *out, const char *name, void *(*fn)(void *),
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attr);
   }
-  if (error != 0) free(start);
+  if (error != 0) {
+    record_give(start->record);
+    free(start);
+  }
   errno_set(saved);
   return -error;
 }
@@ -608,7 +665,7 @@ static struct coir__thread *records_free;      /* (l) records_lock */
 static _Atomic(struct coir__thread *) records; /* (a) only ever prepended, under records_lock */
 static _Atomic(uint64_t) sleepers;             /* (a) coir__thread_sleepers */
 static pthread_key_t record_key;
-static bool record_key_exists;
+static bool has_record_key;
 
 #if defined(COIR_PORTABLE_TLS) || !(defined(__x86_64__) || defined(__aarch64__))
 OPAQUE struct coir__thread *coir__thread_peek(void) {
@@ -630,7 +687,7 @@ static void record_give(struct coir__thread *t) {
   coir__unlock(&records_lock);
 }
 
-/* A record for the calling thread. A used one keeps its claim word and its futex: file head. */
+/* A record for a thread. A used one keeps its claim word and its futex: file head. */
 static struct coir__thread *record_take(void) {
   coir__lock(&records_lock);
   struct coir__thread *t = records_free;
@@ -648,11 +705,17 @@ static struct coir__thread *record_take(void) {
     atm_store_rel(&records, t); /* all of it; pairs with the acquire in coir__thread_first */
     coir__unlock(&records_lock);
   }
+  return t;
+}
+
+/* The record becomes that of the calling thread. False: there is no memory to have its end told. */
+static bool record_tie(struct coir__thread *t) {
   atm_store_rlx(&t->tid, (int)syscall(SYS_gettid));
   t->errno_location = &errno;
   atm_store_rlx(&t->in, 0);
   atm_store_rlx(&t->sent_at, 0); /* of a signal that met its former thread's end */
-  return t;
+  tls_set(t);
+  return pthread_setspecific(record_key, t) == 0;
 }
 
 /* At the end of a thread. The hook still finds the record; a later destructor that calls Coir makes a new one, whose
@@ -704,6 +767,7 @@ static void fork_done(void) {
 
 /* The child has one thread, and that is its own affair. */
 static void fork_child(void) {
+  coir__os_once_done(&record_once);
   for (struct coir__thread *t = atm_load_rlx(&records); t; t = t->next) {
     atm_store_rlx(&t->asleep, 0);
     atm_store_rlx(&t->paused, 0);
@@ -725,28 +789,31 @@ static void fork_child(void) {
   fork_done();
 }
 
-static void record_init(void) {
+static int record_init(void) {
   coir__os_fence_init();
-  if (pthread_key_create(&record_key, record_end) != 0) return;
-  record_key_exists = pthread_atfork(fork_prepare, fork_done, fork_child) == 0;
+  int error = has_record_key ? 0 : pthread_key_create(&record_key, record_end);
+  if (error) return -error;
+  has_record_key = true;
+  return -pthread_atfork(fork_prepare, fork_done, fork_child);
 }
 
 struct coir__thread *coir__thread_get(void) {
   struct coir__thread *t = coir__thread_peek();
   if (COIR_LIKELY(t != NULL)) return t;
   int saved = errno_get();
-  pthread_once(&record_once, record_init);
-  if (record_key_exists) t = record_take();
-  if (t && pthread_setspecific(record_key, t) != 0) {
+  if (coir__os_once(&record_once, record_init) == 0) t = record_take();
+  if (t && !record_tie(t)) {
+    tls_set(NULL);
     record_give(t);
     t = NULL;
   }
-  tls_set(t);
   errno_set(saved);
   return t;
 }
 
-struct coir__thread *coir__thread_first(void) { return atm_load_acq(&records); }
+struct coir__thread *coir__thread_first(void) {
+  return atm_load_acq(&records);
+}
 
 void coir__thread_sleep_begin(struct coir__thread *t, uint64_t what) {
   atm_store_rlx(&t->since, coir__os_now());
