@@ -15,7 +15,7 @@ no_aslr = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 sources = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.cc')
 
 # What `make test-all` makes, one after the other.
-everything = test-long test-debug asan tsan hard ucontext clang aarch64 machines explore-deeper fuzz
+everything = test-long test-debug asan tsan hard ucontext clang aarch64 machines explore-deeper fuzz faults
 
 .PHONY: all release debug demo test bench guard explore asan tsan hard ucontext clang aarch64 soak fire fmt tidy install
 .PHONY: test-all $(everything) clean help
@@ -53,6 +53,10 @@ explore-deeper: ## the same in 300 000 orders at random for each case, other one
 fuzz: ## fuzz programs, each for FUZZ_SECONDS (default 60), by libFuzzer where clang has it
 	tools/deps.sh build fuzz
 	test/fuzz/run.sh $${FUZZ_SECONDS:-60} $(ARGS)
+faults: ## every call of the library fails once, in turn (ARGS='scene:kind:error:n' repeats a case)
+	tools/deps.sh build test
+	$(call build,release)
+	out/release/test/faults/faults --jobs $(CMAKE_BUILD_PARALLEL_LEVEL) $(ARGS)
 asan hard ucontext clang: ## the suite with ASan and UBSan; with tiny limits; with ucontext instead of assembly; by clang
 	tools/deps.sh build test
 	$(call suite,$@)

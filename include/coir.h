@@ -15,6 +15,8 @@
  *     from now.
  *   - Waiting calls work on fibers and on plain threads alike. On a fiber they suspend the fiber; on a plain thread
  *     they block the thread. A waiting call returns -ECANCELED once when its fiber has been cancelled (coir_cancel).
+ *   - The first such call of a plain thread makes a record of it. Without memory for that it prints a message and
+ *     aborts. coir_local_set and coir_scope_open make one, too, and return -ENOMEM then.
  *   - A fiber may go on on another thread after any waiting call, and after nothing else. Do not keep the address of a
  *     thread-local, a locked pthread mutex, or what pthread_self() said across one (docs/tls.md). errno itself is kept
  *     per fiber:
@@ -894,7 +896,8 @@ COIR_API struct coir_runtime *coir_runtime_default(void);
 
 /* Makes a runtime. Its workers do not run yet. `config` may be NULL and is copied.
  *
- * Returns 0 and the runtime in `*out`; -EINVAL for a bad field; -ENOMEM; -EMFILE, -ENFILE when descriptors are short.
+ * Returns 0 and the runtime in `*out`; -EINVAL for a bad field; -ENOMEM; -EMFILE, -ENFILE when descriptors are short;
+ * -ENOSPC, the kernel's limit of watched descriptors is reached.
  * Several runtimes may exist and run at once; fibers of one may join, cancel and wake fibers of another. */
 COIR_API int coir_runtime_create(struct coir_runtime **out, const struct coir_config *config);
 

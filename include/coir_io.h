@@ -107,7 +107,8 @@ COIR_API int coir_poll(int fd, int events, int64_t deadline);
 COIR_API int coir_close(int fd);
 
 /* Promises that `fd` will be closed by coir_close and by nothing else. In return its waits cost one system call less.
- * coir_socket and coir_accept have promised for what they return. Returns 0 or -EBADF, -ENOMEM.
+ * coir_socket and coir_accept have promised for what they return. Returns 0 or -EBADF, -ENOMEM; what
+ * fstat(2) says of a file that is out of reach.
  *
  * A TCP socket that is adopted is taken to be empty after a read that returned less than it asked for. That holds for
  * bytes; with kernel TLS, whose records of other types end a read early, use coir_recvmsg with room for control
@@ -115,7 +116,7 @@ COIR_API int coir_close(int fd);
 COIR_API int coir_adopt(int fd);
 
 /* Takes that promise back: from now on the descriptor may be closed by close(2), or be handed to somebody who does. Who
- * waits on it goes on waiting. Returns 0 or -EBADF, -ENOMEM. */
+ * waits on it goes on waiting. Returns as coir_adopt. */
 COIR_API int coir_disown(int fd);
 
 /* ---- Names ----------------------------------------------------------------------------------------------------- */

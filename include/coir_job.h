@@ -135,7 +135,8 @@ COIR_API int coir_job_config_preset(struct coir_job_config *out, enum coir_job_p
 /* Makes a system, and starts its workers. `config` may be NULL and is copied. Several systems may exist at once. The
  * caller is no worker.
  *
- * Returns 0 and the system in `*out`; -EINVAL; -ENOMEM; -EAGAIN when a thread cannot be made; -EMFILE, -ENFILE. */
+ * Returns 0 and the system in `*out`; -EINVAL; -ENOMEM; -EAGAIN when a thread cannot be made; -EMFILE, -ENFILE,
+ * -ENOSPC as coir_runtime_create. */
 COIR_API int coir_job_system_create(struct coir_job_system **out, const struct coir_job_config *config);
 
 /* Finishes what is queued, and all that comes of it, and stops the workers. New jobs are refused from outside; jobs may

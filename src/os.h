@@ -223,7 +223,7 @@ int coir__sys_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes)
 
 int coir__sys_create(const char *path);       /* a file to write to, empty, made if it is not there; close-on-exec */
 int coir__sys_close(int fd);                  /* never -EINTR: the descriptor is gone all the same */
-int coir__sys_kind(int fd);                   /* enum coir__kind, or -EBADF */
+int coir__sys_kind(int fd);                   /* enum coir__kind, or an error */
 int coir__sys_is_tcp(int fd);                 /* 1: a stream socket of TCP over IPv4 or IPv6; 0 */
 int coir__sys_is_stream(int fd);              /* 1: a stream socket, or a pipe: bytes without boundaries; 0 */
 int coir__sys_set_nonblock(int fd);           /* 0, or -EBADF; a look only where it is set already */

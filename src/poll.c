@@ -117,7 +117,8 @@ struct coir__fd *coir__fd_find_slow(int fd, int *error) {
   if (fd < 0) return NULL;
   if (atm_load_acq(&coir__fd_count) == 0 && (*error = table_init()) != 0) return NULL;
   if ((uint32_t)fd < atm_load_acq(&coir__fd_count)) return &coir__fds[fd];
-  *error = coir__sys_kind(fd) < 0 ? -EBADF : -ENOMEM;
+  int kind = coir__sys_kind(fd);
+  *error = kind < 0 ? kind : -ENOMEM;
   return NULL;
 }
 

@@ -188,7 +188,12 @@ LEAF int coir__sys_connect(int fd, const struct sockaddr *addr, socklen_t addr_b
 }
 
 LEAF int coir__sys_create(const char *path) {
-  RETURN_CALL(int, open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+  int saved = errno, fd;
+  do fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  while (fd < 0 && errno == EINTR); /* of a pipe nobody reads yet, or a file elsewhere */
+  if (fd < 0) fd = -errno;
+  errno = saved;
+  return fd;
 }
 
 LEAF int coir__sys_close(int fd) {
@@ -201,9 +206,9 @@ LEAF int coir__sys_close(int fd) {
 LEAF int coir__sys_kind(int fd) {
   int saved = errno;
   struct stat st;
-  int rc = fstat(fd, &st);
+  int rc = fstat(fd, &st) == 0 ? 0 : -errno; /* a file may lie on another machine, which does not answer */
   errno = saved;
-  if (rc < 0) return -EBADF; /* its only error for a descriptor that is open would be a file too large for 32 bits */
+  if (rc < 0) return rc;
   if (S_ISSOCK(st.st_mode)) return COIR__KIND_SOCKET;
   if (S_ISFIFO(st.st_mode)) return COIR__KIND_PIPE;
   return S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode) ? COIR__KIND_FILE : COIR__KIND_OTHER;
