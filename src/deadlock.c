@@ -21,11 +21,12 @@
  * Who looks: the last step into a deadlock is that a worker or a plain thread goes to sleep. The last worker that
  * goes to sleep without limit looks (idle.c; by then nothing has happened for about 10 ms). A plain thread looks as
  * well when it has slept for about as long, if all workers sleep so, and has a worker look again and act. Both count
- * themselves before they look at the other, so one of them sees both. The delay saves most looks, and a thread that
- * was joined a moment ago is gone from the system's count by then.
+ * themselves before they look at the other, so one of them sees both. The delay saves most looks.
  *
- * What cannot be seen: a foreign thread that ends as the last step. Nobody looks then, until somebody goes to sleep
- * again. The monitor looks once more before it rests, since extra threads come and go (carry.c).
+ * Neither sees a thread end that Coir knows nothing of, and the system goes on counting one that has been joined, for
+ * as long as it likes on a busy machine. So when a look has failed by the threads alone, the monitor looks again before
+ * it rests, and then later and later, for some seconds (monitor.c). A thread that ends after that, as the last step, is
+ * not noticed until somebody goes to sleep again.
  *
  * Then the runtime's policy decides. After a report all fibers are cancelled, at every wait from then on, so that
  * their clean-up runs; those that stand still even then, behind a shield, are dropped where they are, if the runtime
@@ -46,6 +47,7 @@ struct scene {
   uint64_t fibers, threads;      /* how many wait */
   uint64_t stoppers;             /* of those threads: in coir_runtime_stop */
   bool can_go_on;                /* one of them is not parked, or waits for the outside */
+  bool fails_by_threads;         /* the runtime stands still; there are threads that may do something, or end */
 };
 
 static bool is_open(uint64_t code) { return code >= COIR__CODE_OPEN && code <= COIR__CODE_SHIELDED; }
@@ -100,7 +102,8 @@ static bool is_deadlock(struct coir_runtime *rt, struct scene *s) {
   *s = (struct scene){.sleepers = coir__thread_sleepers(), .deep_begun = atm_load_sc(&rt->deep_begun)};
   if (!all_sleep(rt) || !coir__keeper_is_idle()) return false;
   look_at_threads(s); /* mostly the end of it, and cheap */
-  if (s->can_go_on || !are_alone(rt, s)) return false;
+  s->fails_by_threads = s->can_go_on || !are_alone(rt, s);
+  if (s->fails_by_threads) return false;
   look_at_threads(s);
   look_at_fibers(rt, s);
   if (s->fibers == 0 && (s->stoppers > 0 || s->threads == 0)) return false; /* it is about to stop */
@@ -112,9 +115,26 @@ static bool is_wanted(const struct coir_runtime *rt) {
   return rt->config.deadlock != COIR_DEADLOCK_IGNORE || rt->config.on_deadlock;
 }
 
-bool coir__deadlock_is_near(struct coir_runtime *rt) {
+/* The one that was dealt with, and nothing has moved since; or it has left threads behind that still wait. */
+static bool is_known(struct coir_runtime *rt, const struct scene *s) {
+  return atm_load_rlx(&rt->deadlock_threads) == s->sleepers &&
+         (atm_load_rlx(&rt->deadlock_sum) == s->sum || s->fibers == 0);
+}
+
+/* Nothing that the runtime does by itself can end it: it is up to the threads. */
+static bool stands_still(struct coir_runtime *rt, struct scene *s) {
+  if (sleepers_of(s) + atm_load_rlx(&rt->hosts) == 0 || coir__runtimes_on() != 1) return false;
+  s->can_go_on = false;
+  look_at_fibers(rt, s);
+  return !s->can_go_on;
+}
+
+enum coir__deadlock_chance coir__deadlock_chance(struct coir_runtime *rt) {
   struct scene s;
-  return is_wanted(rt) && is_deadlock(rt, &s);
+  if (!is_wanted(rt)) return COIR__DEADLOCK_NONE;
+  if (is_deadlock(rt, &s))
+    return atm_load_acq(&rt->deadlocked) || !is_known(rt, &s) ? COIR__DEADLOCK_NEAR : COIR__DEADLOCK_NONE;
+  return s.fails_by_threads && stands_still(rt, &s) ? COIR__DEADLOCK_LATER : COIR__DEADLOCK_NONE;
 }
 
 /* ---- Telling --------------------------------------------------------------------------------------------------- */
@@ -178,19 +198,17 @@ static bool give_up(struct coir_runtime *rt, const struct scene *s) {
   return true;
 }
 
-/* The one that was dealt with, and nothing has moved since; or it has left threads behind that still wait. */
-static bool is_known(const struct coir_runtime *rt, const struct scene *s) {
-  return rt->deadlock_threads == s->sleepers && (rt->deadlock_sum == s->sum || s->fibers == 0);
-}
-
 static bool look_and_act(struct coir_runtime *rt) {
   const struct coir_config *c = &rt->config;
   struct scene s;
-  if (!is_deadlock(rt, &s)) return false;
+  if (!is_deadlock(rt, &s)) {
+    if (s.fails_by_threads) coir__monitor_rouse(rt);
+    return false;
+  }
   if (atm_load_acq(&rt->deadlocked)) return give_up(rt, &s);
   if (is_known(rt, &s)) return false;
-  rt->deadlock_sum = s.sum;
-  rt->deadlock_threads = s.sleepers;
+  atm_store_rlx(&rt->deadlock_sum, s.sum);
+  atm_store_rlx(&rt->deadlock_threads, s.sleepers);
   if (c->on_deadlock && c->on_deadlock(rt, c->on_deadlock_arg)) return true;
   if (c->deadlock == COIR_DEADLOCK_IGNORE) return false;
   report(rt, &s);

@@ -754,8 +754,10 @@ void coir__runtime_wait_for_go(struct coir_runtime *rt); /* by a thread that was
 /* ---- deadlock.c ------------------------------------------------------------------------------------------------ */
 /* By a worker that goes to sleep without limit. True: there was one, and something has been done about it. */
 bool coir__deadlock_look(struct coir_runtime *rt);
-/* Any thread; the runtime stays meanwhile. True: there is one, and one of its workers should look. */
-bool coir__deadlock_is_near(struct coir_runtime *rt);
+/* Any thread; the runtime stays meanwhile. NEAR: there is one, and one of its workers should look. LATER: there may
+ * come to be one though the runtime does nothing, when threads that Coir does not know end. */
+enum coir__deadlock_chance { COIR__DEADLOCK_NONE = 0, COIR__DEADLOCK_NEAR, COIR__DEADLOCK_LATER };
+enum coir__deadlock_chance coir__deadlock_chance(struct coir_runtime *rt);
 /* Keeps a runtime that does not run from running, until it is let go. False: it runs. Hold it for moments only. */
 bool coir__runtime_hold(struct coir_runtime *rt);
 void coir__runtime_let_go(struct coir_runtime *rt);

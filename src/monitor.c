@@ -27,6 +27,8 @@
 #define MONITOR_NAP COIR_MS(1)
 #define MONITOR_NAP_MAX COIR_MS(2) /* while all are idle, and have not been so for long */
 #define MONITOR_QUIET 8            /* such naps, in which nobody runs anything, before it rests */
+#define MONITOR_PAUSE COIR_MS(10)  /* between looks for a deadlock while it rests: doubled each time */
+#define MONITOR_PAUSE_MAX COIR_SEC(3) /* then it looks no more */
 #define MONITOR_AGAIN COIR_US(100) /* it was inside, or its clock has to be read once more */
 #define MONITOR_TRIES 16
 #define LOOK_LATE COIR_US(500)     /* since a worker that runs fibers has looked around */
@@ -290,13 +292,26 @@ struct monitor_quiet {
   int looks;      /* at which that was the same */
 };
 
+/* Who looked for a deadlock when the last one went to sleep may have been misled by a thread that was about to end.
+ * Returns until when to rest; `pause` grows. */
+static int64_t look_for_deadlock(struct coir_runtime *rt, int64_t *pause) {
+  enum coir__deadlock_chance chance = *pause > MONITOR_PAUSE_MAX ? COIR__DEADLOCK_NONE : coir__deadlock_chance(rt);
+  if (chance == COIR__DEADLOCK_NEAR) coir__idle_wake(rt->workers[0]);
+  if (chance != COIR__DEADLOCK_LATER) return COIR_NEVER;
+  int64_t until = coir__os_now() + *pause;
+  *pause *= 2;
+  return until;
+}
+
 /* Until a worker goes to work. */
 static void monitor_rest(struct coir_runtime *rt) {
   uint32_t bell = COIR__BELL_NAPS;
   if (!atm_cas_sc(&rt->monitor_bell, &bell, COIR__BELL_RESTS)) return;
+  int64_t pause = MONITOR_PAUSE, until = look_for_deadlock(rt, &pause);
   /* Sequentially consistent: the bell before the look. A worker clears its bit and then looks at the bell. */
   while (all_idle(rt) && atm_load_acq(&rt->monitor_bell) == COIR__BELL_RESTS)
-    coir__os_futex_wait(&rt->monitor_bell, COIR__BELL_RESTS, COIR_NEVER);
+    if (coir__os_futex_wait(&rt->monitor_bell, COIR__BELL_RESTS, until) == -ETIMEDOUT)
+      until = look_for_deadlock(rt, &pause);
   bell = COIR__BELL_RESTS;
   atm_cas_sc(&rt->monitor_bell, &bell, COIR__BELL_NAPS);
 }
@@ -313,8 +328,6 @@ static int64_t idle_nap(struct coir_runtime *rt, int64_t nap, struct monitor_qui
   quiet->looks = total == quiet->total ? quiet->looks + 1 : 0;
   quiet->total = total;
   if (quiet->looks < MONITOR_QUIET) return at_most(2 * nap, MONITOR_NAP_MAX);
-  /* Who looked when the last one went to sleep may have been misled by a thread that was about to end. */
-  if (coir__deadlock_is_near(rt)) coir__idle_wake(rt->workers[0]);
   monitor_rest(rt);
   quiet->looks = 0;
   return 0;

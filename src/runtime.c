@@ -452,8 +452,11 @@ bool coir__runtime_idle(struct coir_runtime *rt, bool deep) {
 void coir__runtime_thread_sleeps(void) {
   if (coir__idle_runtimes() == 0) return;
   pthread_mutex_lock(&runtimes_lock); /* they stay meanwhile */
-  for (struct coir_runtime *rt = runtimes; rt; rt = rt->next)
-    if (coir__deadlock_is_near(rt)) coir__idle_wake(rt->workers[0]);
+  for (struct coir_runtime *rt = runtimes; rt; rt = rt->next) {
+    enum coir__deadlock_chance chance = coir__deadlock_chance(rt);
+    if (chance == COIR__DEADLOCK_NEAR) coir__idle_wake(rt->workers[0]);
+    if (chance == COIR__DEADLOCK_LATER) coir__monitor_rouse(rt);
+  }
   pthread_mutex_unlock(&runtimes_lock);
 }
 

@@ -664,7 +664,7 @@ struct coir_runtime {
   struct coir__lock deadlock_lock;            /* held by the one worker that looks */
   _Atomic(uint32_t) deadlock_asked;           /* (a) somebody wants it to be looked for */
   _Atomic(uint32_t) deadlocked;               /* (a) its fibers have been cancelled because of one */
-  uint64_t deadlock_sum, deadlock_threads;    /* (l) deadlock_lock: tell the last one that was dealt with */
+  _Atomic(uint64_t) deadlock_sum, deadlock_threads; /* (a) of the last one that was dealt with; by who holds the lock */
   _Atomic(uint32_t) hosts;                    /* (a) how many workers run on threads that Coir has not started */
   _Atomic(uint32_t) watched;                  /* (a) coir_runtime_stop wants to know when no fiber is left */
   struct coir__post *posts;                   /* (c) poller_count of them */
