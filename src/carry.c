@@ -65,6 +65,7 @@ struct coir__extra {
   pthread_t pthread;
   _Atomic(uint32_t) gate;      /* (a) enum gate, and futex word */
   struct coir__worker *worker; /* that it begins with; NULL: none. Set before the gate opens */
+  void *alt_stack;             /* made before the thread, which takes it over */
 };
 enum gate { GATE_STARTING, GATE_READY, GATE_OPEN };
 
@@ -187,7 +188,9 @@ static void carry(struct coir_runtime *rt, struct coir__worker *w, struct coir__
   struct coir__thread *t = coir__thread_get();
   COIR_CHECK(t, "no memory for the record of a thread");
   long slack = coir__os_timer_slack(1); /* deadlines are met as well as the clock allows, and not 50 us later */
-  coir__overflow_arm_thread(t);
+  void **alt_stack = self ? &self->alt_stack : &w->alt_stack;
+  coir__overflow_arm_thread(t, *alt_stack); /* the signal that pauses it uses it, too */
+  *alt_stack = NULL;
   coir__switch_prepare_thread(t);
   coir__preempt_arm_thread(rt, t);
   t->tells = is_ours && rt->config.on_thread;
@@ -243,13 +246,15 @@ static struct coir__extra *extra_make(struct coir_runtime *rt) {
   struct coir__extra *e = coir__alloc(NULL, sizeof *e);
   if (!e) return NULL;
   e->rt = rt;
+  e->alt_stack = coir__alt_stack_make();
   coir__lock(&rt->spare_lock);
-  bool is_room = atm_load_rlx(&rt->extra_count) < rt->config.spares_max;
+  bool is_room = e->alt_stack && atm_load_rlx(&rt->extra_count) < rt->config.spares_max;
   if (is_room) atm_add_rlx(&rt->extra_count, 1);
   coir__unlock(&rt->spare_lock);
   pthread_t unused;
   if (!is_room || coir__os_thread_start(&unused, "coir-spare", extra_main, e) != 0) {
     if (is_room) atm_add_rlx(&rt->extra_count, -1);
+    coir__alt_stack_free(e->alt_stack);
     coir__free(NULL, e, sizeof *e);
     return NULL;
   }

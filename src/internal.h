@@ -82,7 +82,9 @@ bool coir__stack_has_surplus(const struct coir_runtime *rt); /* some of it may h
 size_t coir__stack_used(const struct coir__stack *s, const void *sp);
 enum coir_guard coir__stack_guard(const struct coir_runtime *rt);
 void coir__stack_stats(struct coir_runtime *rt, struct coir_stats *out); /* fills the stacks_* fields and guard */
-int coir__overflow_arm_thread(struct coir__thread *t); /* alternate signal stack, and once the handlers */
+void *coir__alt_stack_make(void); /* memory for an alternate signal stack; NULL: there is none */
+void coir__alt_stack_free(void *memory);
+void coir__overflow_arm_thread(struct coir__thread *t, void *memory); /* takes that over; and once the handlers */
 void coir__overflow_disarm_thread(struct coir__thread *t);
 
 /* ---- bias.c: locks that lean towards one worker ----------------------------------------------------------------- */

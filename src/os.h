@@ -74,8 +74,8 @@ int coir__os_at_fork(_Atomic(uint32_t) *state, void (*child)(void));
 int coir__os_thread_start(pthread_t *out, const char *name, void *(*fn)(void *), void *arg);
 void coir__os_thread_yield(void);
 
-/* How late the system may end a sleep of the calling thread, in ns, to save wake-ups: sets it, and returns what it
- * was. */
+/* How late the system may end a sleep of the calling thread, in ns, to save wake-ups: sets it, and returns what it was.
+ * Where that cannot be told it is left alone: -1, which then sets nothing. */
 long coir__os_timer_slack(long ns);
 
 /* Processor time of the thread with that number, in ns; -1: it cannot be told. */

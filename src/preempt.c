@@ -55,7 +55,6 @@ int coir__preempt_want(const struct coir_runtime *rt) {
 }
 
 void coir__preempt_arm_thread(struct coir_runtime *rt, struct coir__thread *t) {
-  coir__overflow_arm_thread(t); /* whose stack the handler uses */
   t->opened_signal = coir__os_pause_signal_open(rt->config.preempt_signal) ? rt->config.preempt_signal : 0;
 }
 

@@ -306,13 +306,27 @@ static int start_poller(struct coir_runtime *rt, int i) {
 
 void coir__runtime_let_threads_end(struct coir_runtime *rt) { set_phase(rt, COIR__PHASE_HALT); }
 
+static int make_alt_stacks(struct coir_runtime *rt) {
+  for (int i = 0; i < rt->worker_count; i++)
+    if (!(rt->workers[i]->alt_stack = coir__alt_stack_make())) return -ENOMEM;
+  return 0;
+}
+
+/* Those that no thread has taken. */
+static void drop_alt_stacks(struct coir_runtime *rt) {
+  for (int i = 0; i < rt->worker_count; i++) {
+    coir__alt_stack_free(rt->workers[i]->alt_stack);
+    rt->workers[i]->alt_stack = NULL;
+  }
+}
+
 /* Starts the threads of workers `first`.. and of the pollers; they wait for the phase. On error none is left. */
 static int start_threads(struct coir_runtime *rt, int first) {
-  int rc = 0, workers = first, pollers = 0;
+  int rc = make_alt_stacks(rt), workers = first, pollers = 0;
   bool is_empty = coir__fibers_left(rt) == 0;
   for (int i = 0; i < rt->worker_count && is_empty; i++) atm_store_rlx(&rt->workers[i]->has_pinned, 0);
   set_phase(rt, COIR__PHASE_STARTING);
-  rc = coir__monitor_start(rt);
+  if (!rc) rc = coir__monitor_start(rt);
   bool is_monitored = !rc;
   while (!rc && pollers < rt->poller_count && (rc = start_poller(rt, pollers)) == 0) pollers++;
   while (!rc && workers < rt->worker_count) {
@@ -325,6 +339,7 @@ static int start_threads(struct coir_runtime *rt, int first) {
   if (is_monitored) coir__monitor_dismiss(rt);
   for (int i = 0; i < pollers; i++) coir__idle_dismiss(&rt->posts[i]);
   if (is_monitored) join_threads(rt, first, workers, pollers);
+  drop_alt_stacks(rt);
   set_phase(rt, COIR__PHASE_OFF);
   return rc;
 }
@@ -356,6 +371,7 @@ static int run_begin(struct coir_runtime *rt, struct first *first, struct coir_f
   coir__monitor_dismiss(rt);
   for (int i = 0; i < rt->poller_count; i++) coir__idle_dismiss(&rt->posts[i]);
   join_threads(rt, 1, rt->worker_count, rt->poller_count);
+  drop_alt_stacks(rt);
   set_phase(rt, COIR__PHASE_OFF);
   return rc;
 }

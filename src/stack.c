@@ -774,21 +774,19 @@ static size_t alt_stack_bytes(void) {
   return (bytes + page - 1) & ~(page - 1);
 }
 
-int coir__overflow_arm_thread(struct coir__thread *t) {
+void *coir__alt_stack_make(void) { return coir__os_reserve(alt_stack_bytes(), 0, false); }
+
+void coir__alt_stack_free(void *memory) {
+  if (memory) coir__os_release(memory, alt_stack_bytes());
+}
+
+void coir__overflow_arm_thread(struct coir__thread *t, void *memory) {
   pthread_once(&fault_once, fault_install);
-  stack_t current;
+  stack_t current, alt = {.ss_sp = memory, .ss_size = alt_stack_bytes()};
   /* A program, or a sanitizer, that has set one up goes on with it. */
-  if (t->alt_stack || (sigaltstack(NULL, &current) == 0 && !(current.ss_flags & SS_DISABLE))) return 0;
-  size_t bytes = alt_stack_bytes();
-  void *memory = coir__os_reserve(bytes, 0, false);
-  if (!memory) return -ENOMEM;
-  stack_t alt = {.ss_sp = memory, .ss_size = bytes};
-  if (sigaltstack(&alt, NULL) != 0) {
-    coir__os_release(memory, bytes);
-    return -EPERM;
-  }
-  t->alt_stack = memory;
-  return 0;
+  bool has_one = t->alt_stack || (sigaltstack(NULL, &current) == 0 && !(current.ss_flags & SS_DISABLE));
+  if (!has_one && sigaltstack(&alt, NULL) == 0) t->alt_stack = memory;
+  else coir__alt_stack_free(memory);
 }
 
 void coir__overflow_disarm_thread(struct coir__thread *t) {
@@ -799,6 +797,6 @@ void coir__overflow_disarm_thread(struct coir__thread *t) {
     stack_t none = {.ss_flags = SS_DISABLE};
     sigaltstack(&none, NULL);
   }
-  coir__os_release(t->alt_stack, alt_stack_bytes());
+  coir__alt_stack_free(t->alt_stack);
   t->alt_stack = NULL;
 }

@@ -545,6 +545,7 @@ struct coir__worker {
 #endif
   void *memory;                              /* (c) the allocation that it lies in */
   pthread_t pthread;                         /* (s) */
+  void *alt_stack; /* (s) for the thread that begins with it: made before, so that the thread cannot lack it */
 
   _Alignas(COIR__LINE) _Atomic(struct coir_fiber *) inbox; /* (a) what others send, newest first */
   _Atomic(uint32_t) sleeping;       /* (a) with shared pollers: enum coir__sleeping, and futex word */

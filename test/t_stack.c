@@ -500,7 +500,9 @@ static void overflow_entry(void *arg) {
 
 static void arm_or_die(void) {
   struct coir__thread *t = coir__thread_get();
-  if (!t || coir__overflow_arm_thread(t) != 0) _exit(9);
+  void *memory = coir__alt_stack_make();
+  if (!t || !memory) _exit(9);
+  coir__overflow_arm_thread(t, memory);
 }
 
 static void overflow_by_recursion(void) {
@@ -666,8 +668,8 @@ static void arms_and_disarms(void **state) {
   stack_t now, mine = {.ss_sp = malloc(65536), .ss_size = 65536}, none = {.ss_flags = SS_DISABLE};
   struct coir__thread *t = coir__thread_get();
   for (int round = 0; round < 3; round++) {
-    assert_int_equal(coir__overflow_arm_thread(t), 0);
-    assert_int_equal(coir__overflow_arm_thread(t), 0);
+    coir__overflow_arm_thread(t, coir__alt_stack_make());
+    coir__overflow_arm_thread(t, coir__alt_stack_make());
     assert_int_equal(sigaltstack(NULL, &now), 0);
     assert_ptr_equal(now.ss_sp, t->alt_stack);
     assert_true(now.ss_size >= 32768 && !(now.ss_flags & SS_DISABLE));
@@ -678,7 +680,7 @@ static void arms_and_disarms(void **state) {
   }
   /* A program's own is left alone. */
   assert_int_equal(sigaltstack(&mine, NULL), 0);
-  assert_int_equal(coir__overflow_arm_thread(t), 0);
+  coir__overflow_arm_thread(t, coir__alt_stack_make());
   assert_null(t->alt_stack);
   coir__overflow_disarm_thread(t);
   assert_int_equal(sigaltstack(NULL, &now), 0);
