@@ -195,6 +195,7 @@ static void carry(struct coir_runtime *rt, struct coir__worker *w, struct coir__
   coir__preempt_arm_thread(rt, t);
   t->tells = is_ours && rt->config.on_thread;
   atm_store_rlx(&t->carries, 1);
+  struct coir__thrown thrown = coir__thrown_take(t->thrown); /* a handler may have called coir_run */
   uint32_t was = coir__go_in();
   if (self) w = extra_wait(self);
   if (!w) w = spare_wait(rt, t, self);
@@ -203,6 +204,7 @@ static void carry(struct coir_runtime *rt, struct coir__worker *w, struct coir__
     w = spare_wait(rt, t, self);
   }
   coir__go_out(&was);
+  coir__thrown_give(t->thrown, &thrown);
   atm_store_rlx(&t->carries, 0);
   coir__preempt_disarm_thread(t); /* the runtime may be gone, if it was an extra thread that went by itself */
   coir__overflow_disarm_thread(t);
@@ -213,6 +215,7 @@ void coir__carry(struct coir__worker *w, bool is_ours) { carry(w->rt, w, NULL, i
 
 void coir__carry_begin(struct coir__worker *w, struct coir__thread *t) {
   w->errno_location = t->errno_location;
+  w->thrown = t->thrown;
   atm_store_rel(&w->thread, t);
   atm_store_rel(&t->worker, w); /* last: from here on it may be taken, unless the thread is inside */
 }

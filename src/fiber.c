@@ -216,8 +216,8 @@ COIR_INLINE struct coir__worker *go(struct coir__worker *w, void **save, struct 
   return w;
 }
 
-/* Suspends the calling fiber in favour of `next`. Returns the worker on which it goes on. */
-COIR_INLINE struct coir__worker *suspend(struct coir__worker *w, struct coir_fiber *next, enum coir__after after) {
+COIR_INLINE struct coir__worker *suspend_plain(struct coir__worker *w, struct coir_fiber *next,
+                                               enum coir__after after) {
   struct coir_fiber *self = w->current;
   if (COIR_UNLIKELY(self->b.flags & COIR__FIBER_CANARY)) coir__stack_check(self->stack, __builtin_frame_address(0));
   atm_show(&self->b.worker, (int16_t)w->index);
@@ -228,6 +228,22 @@ COIR_INLINE struct coir__worker *suspend(struct coir__worker *w, struct coir_fib
   arrive(w);
   *w->errno_location = self->err;
   return w;
+}
+
+static struct coir__worker *__attribute__((noinline))
+suspend_throwing(struct coir__worker *w, struct coir_fiber *next, enum coir__after after) {
+  struct coir__thrown thrown = coir__thrown_take(w->thrown);
+  w = suspend_plain(w, next, after);
+  coir__thrown_give(w->thrown, &thrown);
+  return w;
+}
+
+/* Suspends the calling fiber in favour of `next`. Returns the worker on which it goes on.
+ *
+ * Exceptions of C++ go with it: it keeps them on its stack. So nobody who arrives anywhere has to look for others'. */
+COIR_INLINE struct coir__worker *suspend(struct coir__worker *w, struct coir_fiber *next, enum coir__after after) {
+  if (COIR_UNLIKELY(coir__is_throwing(w->thrown))) return suspend_throwing(w, next, after);
+  return suspend_plain(w, next, after);
 }
 
 void coir__switch_away(struct coir__worker *w, enum coir__after after) { suspend(w, pick(w), after); }
@@ -279,7 +295,8 @@ int coir_yield(void) {
   uint32_t tick = w->tick;
   struct coir_fiber *self = w->current, *next = coir__runq_oldest(w, &head);
   void *sp;
-  if (COIR_UNLIKELY(!next || !tick || !(sp = next->sp) || (self->b.flags & COIR__FIBER_SLOW))) {
+  if (COIR_UNLIKELY(!next || !tick || !(sp = next->sp) || (self->b.flags & COIR__FIBER_SLOW) ||
+                    coir__is_throwing(w->thrown))) {
     coir__runq_leave(w);
     goto slowly;
   }
@@ -347,11 +364,13 @@ struct coir__worker *coir__switch_home(struct coir__thread *t, struct coir_fiber
   (void)fake;
   if (COIR_UNLIKELY(f->b.flags & COIR__FIBER_CANARY)) coir__stack_check(f->stack, __builtin_frame_address(0));
   f->err = *t->errno_location;
+  struct coir__thrown thrown = coir__thrown_take(t->thrown);
   ANNOUNCE(t, NULL, false, &fake);
   struct coir__worker *w = coir__ctx_switch(&t->away_sp, t->idle_sp, NULL);
   ARRIVED(fake);
   arrive(w);
   *w->errno_location = f->err;
+  coir__thrown_give(w->thrown, &thrown);
   return w;
 }
 
@@ -588,6 +607,7 @@ void coir_exit(int status, void *value) {
   COIR_CHECK(coir__self_of(w), "coir_exit is called on a fiber");
   COIR_CHECK(!w->current->stack->nest, "coir_exit is not called in a job, a fork, a parallel loop or a raw fiber");
   w->current->status = status;
+  (void)coir__thrown_take(w->thrown); /* their handlers do not go on */
   coir_set_value(value);
   end(w);
 }

@@ -48,6 +48,7 @@ int coir__guarded(coir_task_fn fn, void *arg) {
   jmp_buf jump;
   uint32_t was = coir__go_in();
   struct coir__nest nest = {.boundary = &jump, .here = coir__nest_here()};
+  struct coir__thrown thrown = *coir__thread_peek()->thrown;
   coir__go_out(&was);
   nest.outer = *nest.here;
   *nest.here = &nest;
@@ -60,8 +61,11 @@ int coir__guarded(coir_task_fn fn, void *arg) {
   if (_setjmp(jump) == 0) {
     fn(arg);
     rc = 0;
-  } else if (nest.fiber) {
-    nest_let_go(&nest);
+  } else {
+    if (nest.fiber) nest_let_go(&nest);
+    struct coir__thread *t = coir__thread_peek();
+    (void)coir__thrown_take(t->thrown); /* whose handlers have been left */
+    coir__thrown_give(t->thrown, &thrown);
   }
   *nest.here = nest.outer;
   return rc;

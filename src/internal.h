@@ -26,6 +26,19 @@ void coir__fatal(const char *format, ...) __attribute__((noreturn, format(printf
 #define COIR_DCHECK(x, message) ((void)0)
 #endif
 
+/* Exceptions of C++ that a thread is in the middle of. Who leaves a stack takes them, and leaves none to who goes on
+ * there; who comes back gives them to the thread that it is on by then. Where nothing ever throws, no word is written:
+ * threads share it. */
+static inline bool coir__is_throwing(const struct coir__thrown *t) { return ((uintptr_t)t->caught | t->uncaught) != 0; }
+static inline struct coir__thrown coir__thrown_take(struct coir__thrown *t) {
+  struct coir__thrown taken = *t;
+  if (COIR_UNLIKELY(coir__is_throwing(&taken))) *t = (struct coir__thrown){0};
+  return taken;
+}
+static inline void coir__thrown_give(struct coir__thrown *t, const struct coir__thrown *taken) {
+  if (COIR_UNLIKELY(coir__is_throwing(taken))) *t = *taken;
+}
+
 static inline struct coir_fiber *coir__waiter_fiber(struct coir__waiter *w) { return (struct coir_fiber *)w; }
 static inline struct coir__thread *coir__waiter_thread(struct coir__waiter *w) { return (struct coir__thread *)w; }
 

@@ -210,7 +210,10 @@ static void job_ended(struct coir_job *c, bool has_failed) {
   struct coir__job_books *b = &c->system->books[w->index];
   if (is_traced(c)) trace_slice(c, w);
   atm_bump(&b->completed, 1);
-  if (COIR_UNLIKELY(has_failed)) atm_bump(&b->failed, 1);
+  if (COIR_UNLIKELY(has_failed)) {
+    atm_bump(&b->failed, 1);
+    (void)coir__thrown_take(w->thrown); /* whose handlers it has left */
+  }
   struct coir_counter *counter = job->counter;
   if (COIR_UNLIKELY(job->copy)) coir__free(NULL, job->copy, 0);
   push_free(c->system, b, job);

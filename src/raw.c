@@ -106,6 +106,15 @@ static inline __attribute__((always_inline)) struct coir__worker *raw_leave(stru
   return w;
 }
 
+/* In the middle of exceptions, which stay on its stack. */
+static struct coir__worker *__attribute__((noinline))
+raw_leave_throwing(struct coir__worker *w, struct coir_raw_fiber *r) {
+  struct coir__thrown thrown = coir__thrown_take(w->thrown);
+  w = raw_leave(w, r, COIR_RAW_YIELDED);
+  coir__thrown_give(w->thrown, &thrown);
+  return w;
+}
+
 /* What the bottom does, one function after the other. */
 static void __attribute__((noinline, noreturn)) raw_serve(struct coir_raw_fiber *r, bool has_failed) {
   for (;;) {
@@ -125,6 +134,7 @@ static void raw_let_go(const struct coir_raw_fiber *r) {
   const struct coir_fiber *f = coir_current();
   while (f && f->waiter.shield > r->shield) coir_shield_end();
   while (f && f->waiter.holds > r->holds) coir_hold_end();
+  (void)coir__thrown_take(coir__thread_peek()->thrown);
 }
 
 /* The bottom of the stack. */
@@ -178,6 +188,13 @@ static inline void raw_run(struct coir__worker *w, struct coir_raw_fiber *r, uin
   r->stack->fiber = NULL;
 }
 
+/* By who is in the middle of exceptions. */
+static void __attribute__((noinline)) raw_run_throwing(struct coir__worker *w, struct coir_raw_fiber *r, uint32_t was) {
+  struct coir__thrown thrown = coir__thrown_take(w->thrown);
+  raw_run(w, r, was);
+  coir__thrown_give(coir__thread_peek()->thrown, &thrown);
+}
+
 int coir_raw_fiber_resume(struct coir_raw_fiber *fiber, coir_task_fn fn, void *arg) {
   if (COIR_UNLIKELY(!fiber)) return -EINVAL;
   COIR_INSIDE_TO_WAIT_ON(w, COIR_NEVER);
@@ -192,7 +209,8 @@ int coir_raw_fiber_resume(struct coir_raw_fiber *fiber, coir_task_fn fn, void *a
     fiber->fn = fn;
     fiber->arg = arg;
   }
-  raw_run(w, fiber, coir__was);
+  if (COIR_UNLIKELY(coir__is_throwing(w->thrown))) raw_run_throwing(w, fiber, coir__was);
+  else raw_run(w, fiber, coir__was);
   int result = fiber->result;
   /* Release: it is off its stack. Pairs with the acquire above, and those of who forgets what has yielded. */
   atm_store_rel(&fiber->state, result == COIR_RAW_YIELDED ? RAW_YIELDED : RAW_FREE);
@@ -206,7 +224,8 @@ void coir_raw_fiber_yield(void) {
   struct coir_raw_fiber *r = s ? (struct coir_raw_fiber *)s->raw : NULL;
   COIR_CHECK(r, "coir_raw_fiber_yield is called on a raw fiber");
   COIR_CHECK(s->nest == &r->nest, "a raw fiber does not yield in a fork or a parallel loop that it has begun");
-  raw_leave(w, r, COIR_RAW_YIELDED);
+  if (COIR_UNLIKELY(coir__is_throwing(w->thrown))) raw_leave_throwing(w, r);
+  else raw_leave(w, r, COIR_RAW_YIELDED);
   coir__was = r->was; /* of who has resumed it now */
 }
 

@@ -317,6 +317,17 @@ struct coir_fiber {
   void (*on_ended)(void *kin); /* (c) called with `kin` when the fiber has ended altogether, and is gone; or NULL */
 };
 
+/* What the C++ runtime knows of a thread: the exceptions whose handlers it is in, innermost first, and how many are on
+ * their way to theirs. The layout is that of the Itanium C++ ABI, "Exception Handling", 2.2.2. It belongs to the fiber
+ * that runs there: see suspend() (fiber.c). */
+struct coir__thrown {
+  void *caught;
+  unsigned uncaught;
+#if defined(__ARM_EABI__)
+  void *propagating;
+#endif
+};
+
 /* An OS thread that Coir knows: it carries a worker, or waits on Coir's objects. Records are never freed; a thread
  * that ends gives its record back for the next. */
 struct coir__thread {
@@ -324,6 +335,7 @@ struct coir__thread {
   _Atomic(struct coir__worker *) worker; /* (a) the worker that it carries, or NULL; changed under `owner` (carry.c) */
   void *idle_sp;               /* where its own stack stopped while it runs fibers */
   int *errno_location;         /* (c) of this thread */
+  struct coir__thrown *thrown; /* (c) of this thread; of what never throws: always zero */
   _Atomic(uint32_t) in;        /* (a) written by the thread: it is inside the library, and may be using its worker; or
                                   COIR__IN_SIMULATED */
   struct coir__lock owner;     /* held by who takes the worker away, gives one, or by the thread that gives it up */
@@ -480,7 +492,7 @@ struct coir__worker {
   _Atomic(struct coir__thread *) thread; /* (a) who carries it; NULL for moments */
   int *errno_location;         /* (o) that thread's */
   struct coir_fiber *current;  /* (o) what it runs; NULL: the thread's own stack */
-  struct coir__stack *dead;    /* (o) the stack of the fiber that just ended */
+  struct coir__thrown *thrown; /* (o) that thread's */
   struct coir_fiber *prev;     /* (o) the fiber just switched away from */
   uint32_t after;              /* (o) enum coir__after, for prev */
   uint32_t tick;               /* (o) dispatches left until the loop looks around; counts down to 0 */
@@ -490,6 +502,7 @@ struct coir__worker {
   uint32_t index;              /* (c) */
   _Atomic(uint32_t) look_tick; /* (a) written by the owner: looked_at >> COIR__LOOK_SHIFT */
   struct coir_runtime *rt;     /* (c) */
+  struct coir__stack *dead;    /* (o) the stack of the fiber that just ended */
   _Atomic(struct coir__bias *) *inside; /* (c) what the worker is inside of, of the locks that lean towards it */
   uint32_t bias;                        /* (c) what stands in their owner */
   uint32_t bias_slot;                   /* (c) its number; 0: it owns none */

@@ -687,6 +687,13 @@ static void record_give(struct coir__thread *t) {
   coir__unlock(&records_lock);
 }
 
+/* The C++ runtime's, if the program had one when it was loaded. */
+extern struct coir__thrown *__cxa_get_globals(void) __attribute__((weak));
+static struct coir__thrown *thrown_location(void) {
+  static struct coir__thrown none;
+  return __cxa_get_globals ? __cxa_get_globals() : &none;
+}
+
 /* A record for a thread. A used one keeps its claim word and its futex: file head. */
 static struct coir__thread *record_take(void) {
   coir__lock(&records_lock);
@@ -712,6 +719,7 @@ static struct coir__thread *record_take(void) {
 static bool record_tie(struct coir__thread *t) {
   atm_store_rlx(&t->tid, (int)syscall(SYS_gettid));
   t->errno_location = &errno;
+  t->thrown = thrown_location();
   atm_store_rlx(&t->in, 0);
   atm_store_rlx(&t->sent_at, 0); /* of a signal that met its former thread's end */
   tls_set(t);
@@ -736,6 +744,7 @@ static void record_end(void *record) {
   atm_show(&t->away, NULL);
   t->idle_sp = NULL;
   t->errno_location = NULL;
+  t->thrown = NULL;
   t->locals = NULL;
   t->tsan = NULL;
   t->asan_low = NULL;
