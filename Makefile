@@ -15,9 +15,9 @@ no_aslr = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 sources = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.cc')
 
 # What `make test-all` makes, one after the other.
-everything = test-long test-debug asan tsan hard ucontext clang aarch64 machines explore-deeper fuzz faults
+everything = test-long test-debug asan tsan hard ucontext clang aarch64 machines explore-deeper fuzz faults soak
 
-.PHONY: all release debug demo test bench guard explore asan tsan hard ucontext clang aarch64 soak fire fmt tidy install
+.PHONY: all release debug demo test bench guard explore asan tsan hard ucontext clang aarch64 fire fmt tidy install
 .PHONY: test-all $(everything) clean help
 all: release
 release debug: ## build
@@ -69,9 +69,10 @@ aarch64: ## the suite for 64-bit ARM, by emulation
 machines: ## other compilers' flags, C libraries, processors, CPUs and kernels; about 25 minutes (ARGS: which; -l lists them)
 	tools/deps.sh build test machines
 	test/machines.sh $(ARGS)
-soak: ## 10 000 connections to examples/httpd, dropped at random for a minute; a minute of jobs, and 10^8 more
+soak: ## everything at once, for SOAK_SECONDS (default a minute); 10 000 connections to examples/httpd; 10^8 jobs and more
 	tools/deps.sh build demo test
 	$(call build,release)
+	out/release/test/soak
 	out/release/examples/soak_httpd out/release/examples/httpd 60 10000
 	out/release/test/stress_job $$$$ 60 100000000 2> out/release/stress_job.log || (tail out/release/stress_job.log; false)
 fire: ## preemption in the middle of everything, for COIR_FIRE_SECONDS (default an hour)
