@@ -48,7 +48,9 @@ need_test() {
   want spin 'models of two protocols are verified with it' has_command spin
   want libjemalloc2 'tests of preemption run with another malloc, too' has_library libjemalloc.so.2
   want valgrind 'counts instructions; tests of preemption run by it, too' has_command valgrind
-  want gdb 'a test is run by a debugger' has_command gdb
+  want gdb 'tests are run by a debugger' has_command gdb
+  want libunwind-dev 'a test unwinds the stacks of fibers with it' has_header libunwind.h
+  want linux-perf 'a test unwinds them by it, too' has_command perf
 }
 
 need_http() {
