@@ -22,7 +22,7 @@
  *     per fiber:
  *     the fiber finds its own again after waiting. But compilers keep errno's address, too, within one function: read
  *     it before waiting, or in a function of its own.
- *   - Nothing here may be called from a signal handler.
+ *   - Only calls that docs/processes.md lists may be made from a signal handler.
  *   - Strings that a call takes are copied. Pointers that a call returns say how long they live. */
 #ifndef COIR_H
 #define COIR_H
