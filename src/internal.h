@@ -94,6 +94,8 @@ bool coir__stack_cool(struct coir_runtime *rt, int64_t now);
 bool coir__stack_has_surplus(const struct coir_runtime *rt); /* some of it may have to be discarded */
 size_t coir__stack_used(const struct coir__stack *s, const void *sp);
 enum coir_guard coir__stack_guard(const struct coir_runtime *rt);
+void coir__stack_fork_prepare(void); /* fork: before it, and after it in both processes */
+void coir__stack_fork_done(void);
 void coir__stack_stats(struct coir_runtime *rt, struct coir_stats *out); /* fills the stacks_* fields and guard */
 void *coir__alt_stack_make(void); /* memory for an alternate signal stack; NULL: there is none */
 void coir__alt_stack_free(void *memory);
@@ -758,6 +760,7 @@ size_t coir__backtrace_unwind(struct coir__backtrace *b, void *const **frames);
 /* ---- runtime.c ------------------------------------------------------------------------------------------------- */
 /* By a worker that found nothing to do: is it the end? `deep`: it goes to sleep without limit. True: it should not. */
 bool coir__runtime_idle(struct coir_runtime *rt, bool deep);
+int coir__forks_init(void); /* any thread, repeatedly: from 0 on a fork is minded. -ENOMEM, -EAGAIN */
 /* By a thread that is not Coir's, when it has slept for so long (coir__thread_sleep_begin). */
 #define COIR__SLEEPER_LOOKS COIR_MS(10)
 void coir__runtime_thread_sleeps(void);

@@ -245,6 +245,7 @@ static struct coir__depot *raw_depot(void) {
   struct coir__depot *d = atm_load_acq(&raw_stacks); /* what is in it; pairs with the release below */
   struct coir_config config;
   if (COIR_LIKELY(d != NULL)) return d;
+  if (coir__forks_init() != 0) return NULL;
   pthread_mutex_lock(&raw_lock);
   d = atm_load_rlx(&raw_stacks);
   if (!d && coir__config_fill(&config, NULL) == 0) d = coir__depot_make(NULL, &config, 1);

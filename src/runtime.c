@@ -44,11 +44,13 @@ static void before_fork(void) {
   uint32_t was = coir__go_in();
   pthread_mutex_lock(&default_lock);
   pthread_mutex_lock(&runtimes_lock);
+  coir__stack_fork_prepare();
   in_before_fork = was;
 }
 
 static void after_fork(void) {
   uint32_t was = in_before_fork;
+  coir__stack_fork_done();
   pthread_mutex_unlock(&runtimes_lock);
   pthread_mutex_unlock(&default_lock);
   coir__go_out(&was);
@@ -81,6 +83,8 @@ static int make_process_ready(void) {
   if (!coir__thread_get()) return -ENOMEM;
   return -pthread_atfork(before_fork, after_fork, in_child);
 }
+
+int coir__forks_init(void) { return coir__os_once(&process_is_ready, make_process_ready); }
 
 /* ---- Making and freeing ---------------------------------------------------------------------------------------- */
 
@@ -164,7 +168,7 @@ int coir_runtime_create(struct coir_runtime **out, const struct coir_config *con
   if (!out) return -EINVAL;
   *out = NULL;
   struct coir_config c;
-  int rc = coir__os_once(&process_is_ready, make_process_ready);
+  int rc = coir__forks_init();
   if (!rc) rc = coir__config_fill(&c, config);
   if (rc) return rc;
   struct coir_runtime *rt = runtime_alloc(&c);

@@ -41,7 +41,7 @@
  * I1: a stack is in at most one of: a pool, a magazine of the depot, a fiber.
  * I2: a magazine is not empty, and has its number of stacks counted in shelf.cached, and in warm_count if it is warm.
  * I3: a stack that was ever handed out has its guard installed, or is counted as unguarded.
- * Locks: shelf.lock and regions_lock, never both. No system call is made under either. */
+ * Locks: shelf.lock and regions_lock; both only around a fork, in that order. No other system call under them. */
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
@@ -133,6 +133,8 @@ static _Atomic(struct coir__region *) regions; /* (a) prepended under regions_lo
 static struct coir__region *regions_free;      /* (l) regions_lock: by `older` */
 static uint32_t regions_first_used;            /* (l) regions_lock */
 static struct coir__lock regions_lock;
+static _Atomic(struct coir__depot *) lasting_depot; /* (a) the one of no runtime, once it is made */
+static struct coir__depot *locked_depot;            /* (l) regions_lock: by coir__stack_fork_prepare */
 static _Atomic(uint32_t) protects; /* (a) guards by mprotect in this process */
 
 static struct coir__region *region_pop_locked(void) {
@@ -631,7 +633,22 @@ struct coir__depot *coir__depot_make(struct coir_runtime *rt, const struct coir_
   d->warm_min = warm_min < WARM_MIN ? WARM_MIN : warm_min > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)warm_min;
   d->warm_max = rt && d->warm_min < WARM_MAX ? WARM_MAX : d->warm_min; /* without a runtime nobody cools it */
   for (int i = 0; i < COIR__STACK_CLASSES; i++) d->shelves[i].slots_next = REGION_SLOTS;
+  if (!rt) atm_store_rel(&lasting_depot, d); /* all of it; pairs with the acquire in coir__stack_fork_prepare */
   return d;
+}
+
+/* What outlives runtimes must be whole in the child, and nobody in it: locks that nobody else takes two of. */
+void coir__stack_fork_prepare(void) {
+  struct coir__depot *d = atm_load_acq(&lasting_depot);
+  for (int i = 0; d && i < COIR__STACK_CLASSES; i++) coir__lock(&d->shelves[i].lock);
+  coir__lock(&regions_lock);
+  locked_depot = d;
+}
+
+void coir__stack_fork_done(void) {
+  struct coir__depot *d = locked_depot;
+  coir__unlock(&regions_lock);
+  for (int i = 0; d && i < COIR__STACK_CLASSES; i++) coir__unlock(&d->shelves[i].lock);
 }
 
 int coir__depot_create(struct coir_runtime *rt) {

@@ -16,7 +16,7 @@ static _Atomic(bool) is_over;
 static _Atomic(uint64_t) seed, rounds_done, forks;
 static struct coir_job_system *jobs;
 
-/* ---- A little of everything, by parent and child ------------------------------------------------------------------ */
+/* ---- A little of everything, by parent and child ---------------------------------------------------------------- */
 
 static int status_of(void *arg) { return (int)(intptr_t)arg; }
 static void touches(void *arg) { ++*(int *)arg; }
