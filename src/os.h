@@ -24,6 +24,9 @@ void coir__os_release(void *memory, size_t bytes);
 /* Returns pages to the system; they read as zero afterwards (MADV_DONTNEED). */
 void coir__os_discard(void *memory, size_t bytes);
 
+/* Which of the pages have been written to, as far as the system tells: sets out[i] to 0 where page i has not been. */
+void coir__os_touched(void *memory, size_t bytes, unsigned char *out);
+
 /* Makes one page inaccessible: cheaply within one mapping (MADV_GUARD_INSTALL; -EINVAL where the kernel has it not),
  * or by mprotect, which splits the mapping (-ENOMEM at the limit of mappings). */
 int coir__os_guard_install(void *page);

@@ -85,6 +85,7 @@
 #define CHECK_SLICE COIR_MS(1) /* of work in a row; then a pause */
 #define CHECK_PAUSE COIR_US(250)
 #define CHECK_STEP 32 /* records between looks at the clock */
+#define FORK_PAGES 1024 /* of the table, at a time */
 
 struct coir__fd *coir__fds;
 _Atomic(uint32_t) coir__fd_count;
@@ -655,6 +656,34 @@ void coir__poll_forget(struct coir__poller *p) {
   }
 }
 
+/* As if nobody had ever waited: who was in a call on it, or about to close it, is not in this process. */
+static void record_forget(struct coir__fd *d) {
+  uint64_t life = (atm_load_rlx(&d->word) + COIR__FD_LIFE_ONE) & COIR__FD_LIFE;
+  d->q = (struct coir__waitq){0};
+  d->poller = NULL;
+  d->rt = NULL;
+  d->is_watched = false;
+  d->kept = 0;
+  atm_store_rlx(&d->file, 0);
+  atm_store_rlx(&d->word, life);
+}
+
+/* Those that were ever used. To read the others would make the system map pages for them, one by one. */
+static void records_forget(void) {
+  unsigned char touched[FORK_PAGES];
+  size_t page = coir__os_page(), each = page / sizeof(struct coir__fd);
+  size_t count = atm_load_acq(&coir__fd_count), top = atm_load_sc(&fd_top);
+  for (size_t first = 0; first < count; first += FORK_PAGES * each) {
+    size_t pages = (count - first + each - 1) / each;
+    if (pages > FORK_PAGES) pages = FORK_PAGES;
+    coir__os_touched(&coir__fds[first], pages * page, touched);
+    for (size_t fd = first; fd < count && fd < first + pages * each; fd++) {
+      if (!touched[(fd - first) / each] && fd >= top) fd += each - 1;
+      else if (fd < top || atm_load_rlx(&coir__fds[fd].word)) record_forget(&coir__fds[fd]);
+    }
+  }
+}
+
 void coir__poll_fork_child(void) {
   static const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
   setup = fresh; /* whoever held it, or a record's lock, is not in this process */
@@ -663,16 +692,5 @@ void coir__poll_fork_child(void) {
   check_next = 0;
   check_found = false;
   coir__poller_fork_child();
-  uint32_t top = atm_load_sc(&fd_top);
-  for (uint32_t fd = 0; fd < top; fd++) {
-    struct coir__fd *d = &coir__fds[fd];
-    uint64_t life = (atm_load_rlx(&d->word) + COIR__FD_LIFE_ONE) & COIR__FD_LIFE;
-    d->q = (struct coir__waitq){0};
-    d->poller = NULL;
-    d->rt = NULL;
-    d->is_watched = false;
-    d->kept = 0;
-    atm_store_rlx(&d->file, 0);
-    atm_store_rlx(&d->word, life);
-  }
+  records_forget();
 }

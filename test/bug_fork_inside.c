@@ -1,8 +1,12 @@
 /* A fork while other threads were in the middle of something that belongs to the process, and not to a runtime: in the
  * child it stayed as it was for ever. Stacks of raw fibers, and new regions of any stacks, were behind locks that
- * nobody was left to give back. */
+ * nobody was left to give back. Numbers of descriptors on which another thread was in a call, or which it was about to
+ * close, could never be closed, or used, again. */
 #include "processes.h"
 
+#include <fcntl.h>
+
+#include "coir_io.h"
 #include "coir_job.h"
 
 #define FORKS 200
@@ -18,6 +22,24 @@ static void make_raw(void) {
 
 static void make_runtime_of_one(void) {
   CHECK_EQ(coir_runtime_destroy(make_runtime((struct coir_config){.workers = 1})), 0);
+}
+
+static void read_nothing(void) {
+  int fds[2];
+  char byte;
+  CHECK_EQ(pipe(fds), 0);
+  CHECK_EQ(coir_adopt(fds[0]), 0);
+  (void)coir_read(fds[0], &byte, 1, coir_after(COIR_US(1)));
+  CHECK_EQ(coir_close(fds[0]), 0);
+  CHECK_EQ(coir_close(fds[1]), 0);
+}
+
+static void read_file(void) {
+  char bytes[64];
+  int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  CHECK(fd >= 0);
+  CHECK_EQ(coir_pread(fd, bytes, sizeof bytes, 0, COIR_NEVER), sizeof bytes);
+  CHECK_EQ(coir_close(fd), 0);
 }
 
 static void *uses_it(void *use) {
@@ -47,12 +69,16 @@ static void forks_while(void (*use)(void)) {
 }
 
 static void stacks_of_raw_fibers(void) { forks_while(make_raw); }
+static void descriptors(void) { forks_while(read_nothing); }
+static void files(void) { forks_while(read_file); }
 static void runtimes(void) { forks_while(make_runtime_of_one); }
 
 int main(int argc, char **argv) {
   const struct CMUnitTest cases[] = {
       CASE(stacks_of_raw_fibers),
       CASE(runtimes),
+      CASE(descriptors),
+      CASE(files),
   };
   if (IS_SANITIZED) return 77; /* their own locks do not survive a fork */
   return run_cases(cases, sizeof cases / sizeof *cases, argc, argv);

@@ -121,6 +121,12 @@ void coir__os_release(void *memory, size_t bytes) {
   errno_set(saved);
 }
 
+void coir__os_touched(void *memory, size_t bytes, unsigned char *out) {
+  int saved = errno_get();
+  if (mincore(memory, bytes, out) != 0) memset(out, 1, bytes / coir__os_page());
+  errno_set(saved);
+}
+
 void coir__os_discard(void *memory, size_t bytes) {
   int saved = errno_get();
   /* Pages that the program has locked (mlockall) are refused; the caller is promised zeros all the same. */
