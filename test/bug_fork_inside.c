@@ -68,6 +68,42 @@ static void forks_while(void (*use)(void)) {
   for (int i = 0; i < THREADS; i++) CHECK_EQ(pthread_join(threads[i], NULL), 0);
 }
 
+/* The first use of all is under way: in many processes, for it is brief. */
+static void *uses_default(void *arg) {
+  CHECK(coir_runtime_default());
+  return arg;
+}
+
+static void forks_at_first_use(void) {
+  pthread_t thread;
+  CHECK_EQ(pthread_create(&thread, NULL, uses_default, NULL), 0);
+  pid_t pid = fork();
+  CHECK(pid >= 0);
+  if (pid == 0) {
+    alarm(10);
+    uses_default(NULL);
+    _exit(0);
+  }
+  int status = 0;
+  CHECK_EQ(waitpid(pid, &status, 0), pid);
+  CHECK_EQ(status, 0);
+  CHECK_EQ(pthread_join(thread, NULL), 0);
+}
+
+static void first_use(void) {
+  for (int i = 0; i < FORKS; i++) {
+    int status = 0;
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+      forks_at_first_use();
+      _exit(0);
+    }
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    CHECK_EQ(status, 0);
+  }
+}
+
 static void stacks_of_raw_fibers(void) { forks_while(make_raw); }
 static void descriptors(void) { forks_while(read_nothing); }
 static void files(void) { forks_while(read_file); }
@@ -75,10 +111,7 @@ static void runtimes(void) { forks_while(make_runtime_of_one); }
 
 int main(int argc, char **argv) {
   const struct CMUnitTest cases[] = {
-      CASE(stacks_of_raw_fibers),
-      CASE(runtimes),
-      CASE(descriptors),
-      CASE(files),
+      CASE(stacks_of_raw_fibers), CASE(runtimes), CASE(descriptors), CASE(files), CASE(first_use),
   };
   if (IS_SANITIZED) return 77; /* their own locks do not survive a fork */
   return run_cases(cases, sizeof cases / sizeof *cases, argc, argv);
