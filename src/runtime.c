@@ -246,7 +246,7 @@ int coir_configure(const struct coir_config *config) {
 struct coir_runtime *coir_runtime_default(void) {
   struct coir_runtime *rt = atm_load_acq(&default_runtime);
   if (COIR_LIKELY(rt != NULL)) return rt;
-  coir__forks_init(); /* before the lock is held for long */
+  if (coir__forks_init() != 0) return NULL; /* before the lock is held for long */
   pthread_mutex_lock(&default_lock);
   rt = atm_load_acq(&default_runtime);
   if (!rt && coir_runtime_create(&rt, default_config.size ? &default_config : NULL) == 0)
