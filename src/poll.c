@@ -352,10 +352,8 @@ static int attempt_end(struct coir__fd *d, int fd, struct attempt *a, int rc) {
  * will. */
 int coir__fd_watch(struct coir__fd *d, int fd, uint64_t life) {
   struct coir__worker *w = coir__self();
-  struct coir__poller *mine = !w ? NULL
-                              : COIR_LIKELY(!w->rt->poller_count || w->rt->is_partitioned)
-                                  ? w->poller
-                                  : w->rt->pollers[fd % w->rt->poller_count];
+  struct coir__poller *mine = !w ? NULL : COIR_LIKELY(!w->rt->poller_count || w->rt->is_partitioned) ? w->poller
+                              : w->rt->pollers[fd % w->rt->poller_count];
   struct attempt a = {.rt = w ? w->rt : NULL};
   int rc = w ? 0 : service_get(&mine);
   if (rc) return rc;
