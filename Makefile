@@ -17,7 +17,7 @@ sources = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.cc')
 # What `make test-all` makes, one after the other.
 everything = test-long test-debug asan tsan hard ucontext clang aarch64 machines explore-deeper fuzz faults soak
 
-.PHONY: all release debug demo test bench guard explore asan tsan hard ucontext clang aarch64 fire fmt tidy install
+.PHONY: all release debug demo test bench guard explore asan tsan hard ucontext clang aarch64 fire fmt tidy install coverage
 .PHONY: test-all $(everything) clean help
 all: release
 release debug: ## build
@@ -66,6 +66,9 @@ tsan: ## the suite with ThreadSanitizer
 aarch64: ## the suite for 64-bit ARM, by emulation
 	tools/deps.sh build aarch64
 	$(call suite,aarch64)
+coverage: ## the suite, counting lines; lists those of src/ that no test ran, by file
+	tools/deps.sh build test coverage
+	tools/coverage.sh $(ARGS)
 machines: ## other compilers' flags, C libraries, processors, CPUs and kernels; about 25 minutes (ARGS: which; -l lists them)
 	tools/deps.sh build test machines
 	test/machines.sh $(ARGS)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Looks for what a purpose needs and installs what is missing, from Debian's packages.
 # usage: tools/deps.sh [-n] PURPOSE...     -n: only say what is missing
-# purposes: build test demo bench dev fuzz aarch64 machines
+# purposes: build test demo bench dev fuzz aarch64 machines coverage
 set -eu
 
 has_command() { command -v "$1" > /dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
@@ -106,12 +106,14 @@ need_machines() {
   want lld 'its linker, for optimizing at link time' has_command ld.lld
 }
 
+need_coverage() { need gcovr 'lists the lines that no test ran' has_command gcovr; }
+
 dry_run=
 for purpose in "$@"; do
   case $purpose in
     -n) dry_run=1 ;;
-    build | test | demo | bench | dev | fuzz | aarch64 | machines) "need_$purpose" ;;
-    *) echo "tools/deps.sh: no purpose '$purpose' (build test demo bench dev fuzz aarch64 machines)" >&2; exit 2 ;;
+    build | test | demo | bench | dev | fuzz | aarch64 | machines | coverage) "need_$purpose" ;;
+    *) echo "tools/deps.sh: no purpose '$purpose' (build test demo bench dev fuzz aarch64 machines coverage)" >&2; exit 2 ;;
   esac
 done
 [ -n "$missing" ] || exit 0
