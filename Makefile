@@ -15,7 +15,7 @@ no_aslr = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 sources = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.cc')
 
 # What `make test-all` makes, one after the other.
-everything = test-long test-debug asan tsan hard ucontext clang aarch64 machines explore-deeper fuzz faults soak
+everything = test-long test-debug asan tsan hard ucontext clang machines explore-deeper fuzz faults soak
 
 .PHONY: all release debug demo test bench guard explore asan tsan hard ucontext clang aarch64 fire fmt tidy install coverage
 .PHONY: test-all $(everything) clean help

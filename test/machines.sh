@@ -13,7 +13,7 @@ programs='smoke t_ctx t_stack t_timer t_os t_fiber t_wait t_scope t_chan t_selec
 chosen=$programs
 
 ways='clang file-by-file one-command cxx20 lto lto-clang native O3 Os O0 one-cpu quota no-uring no-membarrier no-aio
-  musl msan aarch64-ucontext riscv64'
+  musl msan aarch64 aarch64-ucontext riscv64'
 
 # needs 'WHY' COMMAND...: skips the way unless all of them are installed
 needs() {
@@ -137,11 +137,14 @@ way_musl() {
 # has no seccomp, and memory of its own; what checks the like is left out.
 by_qemu='t_backtrace t_ctx t_deadlock t_file t_io t_process t_raw_fiber t_runtime t_scope'
 
-way_aarch64-ucontext() {
+# on_aarch64 FOLDER CMAKE_ARGUMENT...
+on_aarch64() {
   needs 'tools/deps.sh aarch64' aarch64-linux-gnu-gcc qemu-aarch64
   chosen=$(without $by_qemu)
-  both aarch64-ucontext -DCMAKE_TOOLCHAIN_FILE="$root/cmake/aarch64.cmake" -DCOIR_CONTEXT=ucontext
+  both "$1" -DCMAKE_TOOLCHAIN_FILE="$root/cmake/aarch64.cmake" "${@:2}"
 }
+way_aarch64() { on_aarch64 aarch64; }
+way_aarch64-ucontext() { on_aarch64 aarch64-ucontext -DCOIR_CONTEXT=ucontext; }
 
 way_riscv64() {
   needs 'tools/deps.sh machines' riscv64-linux-gnu-gcc qemu-riscv64
