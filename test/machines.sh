@@ -119,7 +119,7 @@ denied() {
 }
 way_no-uring() { denied io_uring; }
 way_no-membarrier() { denied membarrier; }
-way_no-aio() { denied aio pidfd; }
+way_no-aio() { denied aio; }
 
 # The kernel's headers are those of this machine; the C library's must not come with them.
 way_musl() {

@@ -1,5 +1,5 @@
 /* Runs a program with system calls that fail, as in a container.
- * usage: deny ENOSYS|EPERM CALL... -- PROGRAM [ARGUMENT...]     calls: io_uring membarrier aio pidfd */
+ * usage: deny ENOSYS|EPERM CALL... -- PROGRAM [ARGUMENT...]     calls: io_uring membarrier aio */
 #define _GNU_SOURCE 1
 #include <errno.h>
 #include <linux/audit.h>
@@ -19,7 +19,6 @@ static const struct {
     {"io_uring", {SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register}},
     {"membarrier", {SYS_membarrier, -1, -1}},
     {"aio", {SYS_io_setup, SYS_io_submit, SYS_io_getevents}},
-    {"pidfd", {SYS_pidfd_open, SYS_pidfd_send_signal, -1}},
 };
 
 static struct sock_filter filter[64] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))};
