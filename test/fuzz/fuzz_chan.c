@@ -449,7 +449,7 @@ static void step(struct input *in) {
   case 1: try_to_receive((int)below(in, CHANS)); break;
   case 2: cancel(&actors[below(in, ACTORS)]); break;
   case 3: set_event((int)below(in, EVENTS), b & 16); break;
-  case 4: add_to_group((int)below(in, GROUPS), b & 16 ? 1 : -1); break;
+  case 4: add_to_group((int)below(in, GROUPS), b & 16 ? (int)(b / 64) + 1 : -(int)(b / 64) - 1); break;
   case 5: advance(b & 16 ? COIR_MS(below(in, 64)) : COIR_US(take(in))); break;
   case 6:
     if (b & 32) close_chan((int)below(in, CHANS));

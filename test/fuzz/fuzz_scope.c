@@ -309,10 +309,18 @@ static bool all_are_as_modelled(void) {
   return true;
 }
 
+/* Somebody is about to run who was woken. */
 static bool is_unsettled(void) {
   for (int i = 0; i < ACTORS; i++)
-    if (actors[i].is_torn) return true;
+    if (actors[i].is_torn || (actors[i].job != REST && actors[i].state == IDLE)) return true;
   return is_late;
+}
+
+/* Somebody is about to cancel a scope that is around `s`; NOBODY: any. */
+static bool is_to_be_torn(int s) {
+  for (int i = 0; i < ACTORS; i++)
+    if (actors[i].is_torn && (s == NOBODY || (s != actors[i].scope && is_inside(s, actors[i].scope)))) return true;
+  return false;
 }
 
 static void bury_the_ended(void) {
@@ -362,22 +370,33 @@ static void tell(struct actor *a, enum job job) {
   settle();
 }
 
+/* The next from a place on that has nothing to do; NULL: all have. */
+static struct actor *idle_from(uint32_t first) {
+  for (uint32_t i = first; i < first + ACTORS; i++)
+    if (actors[i % ACTORS].fiber && actors[i % ACTORS].job == REST) return &actors[i % ACTORS];
+  return NULL;
+}
+
 static void take_job(struct input *in) {
-  static const enum job jobs[] = {OPEN,  OPEN, CLOSE, CLOSE,  SPAWN,    SPAWN, SPAWN, SLEEP,
-                                  SLEEP, WAIT, WATCH, SHIELD, UNSHIELD, SET,   LOOK,  END};
-  struct actor *a = &actors[below(in, ACTORS)];
-  enum job job = jobs[below(in, sizeof jobs / sizeof *jobs)];
-  if (!a->fiber || a->job != REST) return;
+  static const enum job jobs[] = {OPEN, CLOSE, SPAWN, SLEEP,  OPEN,     CLOSE, SPAWN, WAIT, END,
+                                  SET,  LOOK,  SPAWN, SHIELD, UNSHIELD, WATCH, SLEEP, END};
+  enum { JOBS = sizeof jobs / sizeof *jobs };
+  struct actor *a = idle_from(below(in, ACTORS));
+  uint32_t first = below(in, JOBS);
+  if (!a) return;
   a->choice = take(in);
-  a->status = a->choice % 3 ? 0 : -(int)(a->choice % 100 + 1);
+  a->status = a->choice % 2 ? 0 : -(int)(a->choice % 100 + 1);
   a->deadline = take_own_deadline(in);
+  while (!can(a, jobs[first % JOBS])) first++;
+  enum job job = jobs[first % JOBS];
   if (job != OPEN && a->deadline == COIR_NEVER) a->deadline = fuzz_now + COIR_MS(300) + ++deadlines_given;
   tell(a, job);
 }
 
-/* What is told now might be noticed before a scope's deadline is, or after: only that scope may be touched. */
+/* What is told now might be noticed before a scope is cancelled that is to be, or after: only that scope may be
+ * touched, or one around it. */
 static void settle_unless_about(int s) {
-  if (is_late && late_scope != NOBODY && late_scope != s) settle();
+  if ((is_late && late_scope != NOBODY && late_scope != s) || is_to_be_torn(s)) settle();
 }
 
 static void cancel_actor(struct actor *a) {
@@ -407,7 +426,7 @@ static void shorten(int s, int64_t deadline) {
 
 /* From one event to the next. */
 static void advance(int64_t until) {
-  for (int64_t next; settle(), (next = model_next(&late_scope)) < until;) {
+  for (int64_t next; settle(), (next = model_next(&late_scope)) <= until;) {
     fuzz_now = next > fuzz_now ? next : fuzz_now;
     is_late = true;
   }
@@ -424,14 +443,27 @@ static void come_to_next(void) {
   is_late = true;
 }
 
+/* The next from a place on that is alive; there always is one. */
+static struct actor *living_from(uint32_t i) {
+  while (!actors[i % ACTORS].fiber) i++;
+  return &actors[i % ACTORS];
+}
+
+/* The next from a place on that is open, or any. */
+static int open_from(uint32_t first) {
+  for (uint32_t i = first; i < first + SCOPES; i++)
+    if (scopes[i % SCOPES].real) return (int)(i % SCOPES);
+  return 0;
+}
+
 static void step(struct input *in) {
   uint32_t b = take(in);
   switch (b % 16) {
   case 0:
-  case 1: cancel_actor(&actors[below(in, ACTORS)]); break;
+  case 1: cancel_actor(living_from(below(in, ACTORS))); break;
   case 2:
-  case 3: cancel_scope((int)below(in, SCOPES), take(in)); break;
-  case 4: shorten((int)below(in, SCOPES), take_own_deadline(in)); break;
+  case 3: cancel_scope(open_from(below(in, SCOPES)), take(in)); break;
+  case 4: shorten(open_from(below(in, SCOPES)), take_own_deadline(in)); break;
   case 5: advance(fuzz_now + COIR_MS(below(in, 64))); break;
   case 6: come_to_next(); break;
   case 7: settle(); break;
