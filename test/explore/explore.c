@@ -24,6 +24,7 @@
 #define ARENA_BYTES ((size_t)8 << 20)
 #define TRAIL_MAX 65536
 #define STEPS_MAX 20000 /* in one run */
+#define ACCESSES_MAX 1000000 /* in one run; those that are no steps, and those of setup and check, count, too */
 #define RUNS_MAX 100000000
 #define NEVER INT64_MAX
 
@@ -49,7 +50,7 @@ static struct explorer {
   int me; /* -1: none */
   bool is_running, is_failed, is_traced;
   int preemptions, old_values; /* left */
-  uint64_t stores, steps, runs, steps_most;
+  uint64_t stores, steps, accesses, runs, steps_most;
   int64_t now;
   jmp_buf home;
   ucontext_t unused;
@@ -77,8 +78,12 @@ static void *map(size_t bytes) {
 
 int ex_me(void) { return x->me; }
 int64_t ex_now(void) { return x->now; }
-bool ex_is_running(void) { return x && x->is_running; }
-void ex_at(void *pc) { x->pc = pc; }
+bool ex_access(void *pc) {
+  if (!x) return false;
+  x->pc = pc;
+  if (++x->accesses > ACCESSES_MAX) ex_fail("no end after %d accesses", ACCESSES_MAX);
+  return x->is_running;
+}
 void ex_stored(void) { x->stores++; }
 
 void *ex_alloc(size_t bytes) {
@@ -324,7 +329,7 @@ static bool go_one_way(void) {
   x->trail_at = 0;
   x->preemptions = c->preemptions + x->deeper;
   x->old_values = c->old_values + x->deeper;
-  x->stores = x->steps = 0;
+  x->stores = x->steps = x->accesses = 0;
   x->now = 1000000000;
   memset(x->threads, 0, sizeof x->threads);
   if (_setjmp(x->home) == 0) {

@@ -2,7 +2,7 @@
 #include "inside.h"
 
 #define HOOK __attribute__((visibility("default")))
-#define AT() ex_at(__builtin_return_address(0))
+#define IS_RUNNING() ex_access(__builtin_return_address(0))
 
 /* By the compiler, not in any header. */
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
@@ -18,17 +18,15 @@ HOOK void *__tsan_get_current_fiber(void) { return NULL; }
 HOOK void __tsan_destroy_fiber(void *fiber) { (void)fiber; }
 HOOK void __tsan_switch_to_fiber(void *fiber, unsigned flags) { (void)fiber, (void)flags; }
 
-#define PLAIN(name, bytes)                                \
-  HOOK void __tsan_read##name(void *from) {               \
-    if (!ex_is_running()) return;                         \
-    AT();                                                 \
-    memory_plain(from, bytes, false);                     \
-  }                                                       \
-  HOOK void __tsan_write##name(void *to) {                \
-    if (!ex_is_running()) return;                         \
-    AT();                                                 \
-    memory_plain(to, bytes, true);                        \
-  }                                                       \
+#define PLAIN(name, bytes)                                                       \
+  HOOK void __tsan_read##name(void *from) {                                      \
+    if (!IS_RUNNING()) return;                                                   \
+    memory_plain(from, bytes, false);                                            \
+  }                                                                              \
+  HOOK void __tsan_write##name(void *to) {                                       \
+    if (!IS_RUNNING()) return;                                                   \
+    memory_plain(to, bytes, true);                                               \
+  }                                                                              \
   HOOK void __tsan_unaligned_read##name(void *from) { __tsan_read##name(from); } \
   HOOK void __tsan_unaligned_write##name(void *to) { __tsan_write##name(to); }
 PLAIN(1, 1)
@@ -38,14 +36,12 @@ PLAIN(8, 8)
 PLAIN(16, 16)
 
 HOOK void __tsan_read_range(void *from, size_t bytes) {
-  if (!ex_is_running()) return;
-  AT();
+  if (!IS_RUNNING()) return;
   memory_plain(from, bytes, false);
 }
 
 HOOK void __tsan_write_range(void *to, size_t bytes) {
-  if (!ex_is_running()) return;
-  AT();
+  if (!IS_RUNNING()) return;
   memory_plain(to, bytes, true);
 }
 
@@ -59,45 +55,41 @@ static uint64_t and(uint64_t old, uint64_t operand) { return old & operand; }
 static uint64_t or(uint64_t old, uint64_t operand) { return old | operand; }
 static uint64_t xor(uint64_t old, uint64_t operand) { return old ^ operand; }
 
-#define UPDATE(bits, name, fn, plain)                                                            \
+#define UPDATE(bits, name, fn, plain)                                                                   \
   HOOK uint##bits##_t __tsan_atomic##bits##_##name(uint##bits##_t *word, uint##bits##_t v, int order) { \
-    if (!ex_is_running()) return plain;                                                          \
-    AT();                                                                                        \
-    return (uint##bits##_t)memory_update(word, bits / 8, fn, v, (enum order)order);              \
+    if (!IS_RUNNING()) return plain;                                                                    \
+    return (uint##bits##_t)memory_update(word, bits / 8, fn, v, (enum order)order);                     \
   }
 
-#define SWAP(bits, name)                                                                               \
-  HOOK int __tsan_atomic##bits##_compare_exchange_##name(uint##bits##_t *word, uint##bits##_t *expected, \
+#define SWAP(bits, name)                                                                                  \
+  HOOK int __tsan_atomic##bits##_compare_exchange_##name(uint##bits##_t *word, uint##bits##_t *expected,  \
                                                          uint##bits##_t desired, int order, int failed) { \
-    uint##bits##_t wanted = *expected;                                                                 \
-    if (!ex_is_running()) return __atomic_compare_exchange_n(word, expected, desired, 0, 5, 5);         \
-    AT();                                                                                              \
-    uint64_t was = memory_swap(word, bits / 8, wanted, desired, (enum order)order, (enum order)failed); \
-    *expected = (uint##bits##_t)was;                                                                   \
-    return was == wanted;                                                                              \
+    uint##bits##_t wanted = *expected;                                                                    \
+    if (!IS_RUNNING()) return __atomic_compare_exchange_n(word, expected, desired, 0, 5, 5);              \
+    uint64_t was = memory_swap(word, bits / 8, wanted, desired, (enum order)order, (enum order)failed);   \
+    *expected = (uint##bits##_t)was;                                                                      \
+    return was == wanted;                                                                                 \
   }
 
-#define ATOMIC(bits)                                                                     \
-  HOOK uint##bits##_t __tsan_atomic##bits##_load(const uint##bits##_t *word, int order) { \
-    if (!ex_is_running()) return __atomic_load_n(word, 5);                               \
-    AT();                                                                                \
+#define ATOMIC(bits)                                                                          \
+  HOOK uint##bits##_t __tsan_atomic##bits##_load(const uint##bits##_t *word, int order) {     \
+    if (!IS_RUNNING()) return __atomic_load_n(word, 5);                                       \
     return (uint##bits##_t)memory_load((void *)(uintptr_t)word, bits / 8, (enum order)order); \
-  }                                                                                      \
-  HOOK void __tsan_atomic##bits##_store(uint##bits##_t *word, uint##bits##_t v, int order) { \
-    if (!ex_is_running()) {                                                              \
-      __atomic_store_n(word, v, 5);                                                      \
-      return;                                                                            \
-    }                                                                                    \
-    AT();                                                                                \
-    memory_store(word, bits / 8, v, (enum order)order);                                  \
-  }                                                                                      \
-  UPDATE(bits, exchange, replace, __atomic_exchange_n(word, v, 5))                       \
-  UPDATE(bits, fetch_add, add, __atomic_fetch_add(word, v, 5))                           \
-  UPDATE(bits, fetch_sub, subtract, __atomic_fetch_sub(word, v, 5))                      \
-  UPDATE(bits, fetch_and, and, __atomic_fetch_and(word, v, 5))                           \
-  UPDATE(bits, fetch_or, or, __atomic_fetch_or(word, v, 5))                              \
-  UPDATE(bits, fetch_xor, xor, __atomic_fetch_xor(word, v, 5))                           \
-  SWAP(bits, strong)                                                                     \
+  }                                                                                           \
+  HOOK void __tsan_atomic##bits##_store(uint##bits##_t *word, uint##bits##_t v, int order) {  \
+    if (!IS_RUNNING()) {                                                                      \
+      __atomic_store_n(word, v, 5);                                                           \
+      return;                                                                                 \
+    }                                                                                         \
+    memory_store(word, bits / 8, v, (enum order)order);                                       \
+  }                                                                                           \
+  UPDATE(bits, exchange, replace, __atomic_exchange_n(word, v, 5))                            \
+  UPDATE(bits, fetch_add, add, __atomic_fetch_add(word, v, 5))                                \
+  UPDATE(bits, fetch_sub, subtract, __atomic_fetch_sub(word, v, 5))                           \
+  UPDATE(bits, fetch_and, and, __atomic_fetch_and(word, v, 5))                                \
+  UPDATE(bits, fetch_or, or, __atomic_fetch_or(word, v, 5))                                   \
+  UPDATE(bits, fetch_xor, xor, __atomic_fetch_xor(word, v, 5))                                \
+  SWAP(bits, strong)                                                                          \
   SWAP(bits, weak)
 ATOMIC(8)
 ATOMIC(16)
@@ -105,8 +97,7 @@ ATOMIC(32)
 ATOMIC(64)
 
 HOOK void __tsan_atomic_thread_fence(int order) {
-  if (!ex_is_running()) return;
-  AT();
+  if (!IS_RUNNING()) return;
   memory_fence((enum order)order);
 }
 

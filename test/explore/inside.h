@@ -35,13 +35,12 @@ void memory_forget_shared(void);
 bool memory_found_shared(void); /* this run, which is over, has found more of them: from now on they count */
 
 /* explore.c */
-bool ex_is_running(void);
+bool ex_access(void *pc); /* each access, and where it stands in the code. False: the case does not run; setup, check */
 int ex_choose(int options, const char *what); /* 0 is what goes without saying */
 bool ex_may_be_old(void);                      /* may a load return a value that is not the newest? */
 void ex_was_old(void);                        /* it has: that counts */
 void ex_step(const void *word);               /* before each atomic access: others may go first */
 void ex_stored(void);                         /* somebody has stored something: who spins looks again */
 void ex_trace(const char *what, const void *word, int bytes, uint64_t value, const char *note);
-void ex_at(void *pc);                          /* where the access stands in the code, for traces */
 
 #endif
