@@ -390,7 +390,10 @@ void coir__go_out_slowly(uint32_t was) {
 
 void coir__go_outside(void) {
   struct coir__thread *t = coir__thread_peek();
-  if (t) atm_store_rel(&t->in, coir__rests_inside()); /* as coir__go_out */
+  if (!t) return;
+  uint32_t rests = coir__rests_inside();
+  atm_store_rel(&t->in, rests); /* as coir__go_out */
+  COIR__LEFT(t, rests);
 }
 
 void coir__go_outside_staying(void) {
@@ -446,6 +449,25 @@ enum coir__taken coir__carry_take(struct coir__worker *w, bool pauses, int64_t n
   heir_give(rt, &heir, is_taken ? w : NULL);
   return is_taken ? COIR__TAKEN : COIR__TAKEN_INSIDE;
 }
+
+#if defined(COIR__ROUGH)
+void coir__carry_lose(struct coir__thread *t) {
+  struct coir__worker *w;
+  struct heir heir;
+  uint32_t was = coir__go_in_on(&w, true);
+  int err = *t->errno_location;
+  bool may = w && w->current && !atm_load_rlx(&w->has_pinned);
+  if (may && !atm_load_acq(&w->rt->forked) && heir_find(w->rt, &heir, false)) {
+    coir__lock(&t->owner);
+    separate(w, t, COIR__REASON_AWAY, w->looked_at);
+    coir__unlock(&t->owner);
+    atm_store_sc(&w->rt->monitor_follows, 1); /* as the monitor, when it has taken one */
+    heir_give(w->rt, &heir, w);
+  }
+  *t->errno_location = err;
+  atm_store_rel(&t->in, was);
+}
+#endif
 
 /* The worker was taken away before: the fiber is a plain thread to the end of the section. */
 static void enter_away(struct coir__thread *t) {

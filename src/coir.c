@@ -19,6 +19,7 @@
 #include "slab.c"
 #include "local.c"
 #include "trace.c"
+#include "hard.c"
 #include "fiber.c"
 #include "wait.c"
 #include "poll.c"

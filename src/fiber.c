@@ -95,7 +95,8 @@ static void requeue_special(struct coir__worker *w, struct coir_fiber *f) {
 }
 
 static inline void requeue(struct coir__worker *w, struct coir_fiber *f) {
-  if (COIR_LIKELY(!(f->b.flags & COIR__FIBER_SPECIAL))) coir__runq_push(w, f);
+  if (!(f->b.flags & COIR__FIBER_SPECIAL) && coir__hard_migrates(w)) coir__hard_migrate(w, f);
+  else if (COIR_LIKELY(!(f->b.flags & COIR__FIBER_SPECIAL))) coir__runq_push(w, f);
   else requeue_special(w, f);
 }
 
@@ -131,7 +132,8 @@ static void recycle(struct coir__worker *w) {
  * but this worker takes it from there, and not before it runs somebody else. Returns what is left to do. */
 COIR_INLINE enum coir__after leave_stack(struct coir__worker *w, struct coir__stack *s) {
 #if !defined(COIR_SANITIZED) /* a sanitizer is told when it is left */
-  if (COIR_LIKELY(!w->spare && s->size_class == w->rt->stack_class)) {
+  bool goes_back = coir__hard_chance(atm_load_rlx(&w->thread), 2);
+  if (COIR_LIKELY(!w->spare && !goes_back && s->size_class == w->rt->stack_class)) {
     w->spare = s;
     return COIR__AFTER_NOTHING;
   }
@@ -296,7 +298,8 @@ int coir_yield(void) {
   struct coir_fiber *self = w->current, *next = coir__runq_oldest(w, &head);
   void *sp;
   if (COIR_UNLIKELY(!next || !tick || !(sp = next->sp) || (self->b.flags & COIR__FIBER_SLOW) ||
-                    coir__is_throwing(w->thrown))) {
+                    coir__is_throwing(w->thrown)) ||
+      coir__hard_chance(t, 2)) {
     coir__runq_leave(w);
     goto slowly;
   }
@@ -451,6 +454,10 @@ void coir__ready(struct coir__worker *w, struct coir_fiber *f) {
     ready_elsewhere(w->rt->workers[f->b.worker], f);
     return;
   }
+  if (coir__hard_migrates(w)) {
+    coir__hard_migrate(w, f);
+    return;
+  }
   if (w->current) {
     /* The slot is not announced: the fiber in it runs as soon as the current one waits (idle.c on lone fibers). */
     bool taken = coir__runq_has_next(w);
@@ -486,6 +493,7 @@ COIR_INLINE bool is_next(const struct coir__worker *w, struct coir__waiter *wait
   /* Acquire: as in coir__wake_quick, which asks the same; and then pick() does. */
   if (atm_load_acq(&waiter->parked) != (open & ~COIR__CODE_MASK)) return false;
   if (w->rt != f->rt || (f->b.flags & COIR__FIBER_SPECIAL) || atm_load_rlx(&w->q.next)) return false;
+  if (coir__hard_migrates(w)) return false;
   if (f->b.worker != (int16_t)w->index && atm_load_rlx(&w->rt->tuned.affinity)) return false;
   return w->tick && !(atm_load_rlx(&w->attention) | w->extra) && w->q.next_runs < COIR__NEXT_RUNS_MAX;
 }
@@ -556,7 +564,8 @@ static inline void __attribute__((always_inline, noreturn)) end(struct coir__wor
   if (!next) next = pick(w);
   w->prev = NULL;
 #if !defined(COIR_SLOW_SWITCH)
-  if (next && !next->stack && next->stack_class == s->size_class) {
+  bool restarts = !coir__hard_chance(atm_load_rlx(&w->thread), 2);
+  if (COIR_LIKELY(restarts) && next && !next->stack && next->stack_class == s->size_class) {
     atm_show(&next->stack, s);
     atm_show(&next->b.worker, (int16_t)w->index);
     atm_show(&next->ran_at, atm_load_rlx(&w->look_tick));
@@ -775,6 +784,7 @@ int coir_spawn(coir_fn fn, void *arg, const struct coir_attr *attr, struct coir_
   if (out) *out = f;
   publish(rt, w, f, attr ? attr->order : COIR_ORDER_FIFO);
   atm_store_rel(&t->in, was);
+  COIR__LEFT(t, was);
   return 0;
 }
 

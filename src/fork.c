@@ -179,6 +179,7 @@ static inline bool fork_begin(struct coir__fork *r, coir_task_fn fn, void *arg) 
     }
   }
   atm_store_rel(&t->in, was); /* as coir__go_out */
+  COIR__LEFT(t, was);
   return is_offered;
 }
 
@@ -191,6 +192,7 @@ static inline bool fork_end(struct coir__fork *r) {
   struct coir__worker *w = atm_load_acq(&t->worker);
   bool is_ours = COIR_LIKELY(w != NULL) && COIR_LIKELY(coir__runq_take_lean(w, side_entry(r)));
   atm_store_rel(&t->in, was);
+  COIR__LEFT(t, was);
   if (COIR_UNLIKELY(!is_ours)) is_ours = join_slowly(r);
   r->stack->nest = r->nest.outer;
   if (COIR_UNLIKELY(!is_ours && r->has_failed)) coir__nest_fail();

@@ -23,6 +23,7 @@ void coir__fatal(const char *format, ...) {
     n += snprintf(text + n, sizeof text - (size_t)n, " [fiber %llu \"%s\"]", (unsigned long long)f->id, coir_name(f));
   text[n++] = '\n';
   coir__os_complain(text, (size_t)n);
+  coir__hard_tell_seed();
   abort();
 }
 

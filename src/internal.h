@@ -247,6 +247,36 @@ bool coir__sim_fails(void);                               /* whether a call of t
 /* What is on the way into a call on a descriptor. `bytes`: what a stream is to transfer, which may become less; NULL:
  * this one transfers all or nothing. `error`: how it may fail. 0, that, or as coir_sleep. */
 int coir__sim_transfer(int fd, size_t *bytes, int error, int64_t deadline);
+/* ---- hard.c: builds with COIR_HARD ----------------------------------------------------------------------------- */
+#if defined(COIR__ROUGH)
+void coir__hard_tell_seed(void);
+bool coir__hard_chance(struct coir__thread *t, uint32_t one_in); /* t: the calling thread */
+void coir__hard_left(struct coir__thread *t);                    /* the calling thread has just left the library */
+void coir__hard_leave_waiting(const bool *may_switch);           /* and might have waited there */
+bool coir__hard_migrates(const struct coir__worker *w); /* who stops there, and belongs nowhere, goes to another */
+void coir__hard_migrate(struct coir__worker *w, struct coir_fiber *f);
+/* What w has taken from the lane. NULL: it was put back, for another one. */
+struct coir_fiber *coir__hard_pass_over(struct coir__worker *w, struct coir_fiber *f);
+void coir__hard_poison_stack(struct coir__stack *s);
+void coir__hard_check_stack(struct coir__stack *s);
+void coir__hard_poison_fiber(struct coir_fiber *f);
+void coir__hard_check_fiber(struct coir_fiber *f);
+#define COIR__LEFT(t, was) ((was) ? (void)0 : coir__hard_left(t))
+#define COIR__MAY_SWITCH(deadline) \
+  bool coir__may_switch __attribute__((cleanup(coir__hard_leave_waiting), unused)) = (deadline) > 0
+#else
+#define coir__hard_tell_seed() ((void)0)
+#define coir__hard_chance(t, one_in) false
+#define coir__hard_migrates(w) false
+#define coir__hard_migrate(w, f) ((void)0)
+#define coir__hard_pass_over(w, f) (f)
+#define coir__hard_poison_stack(s) ((void)0)
+#define coir__hard_check_stack(s) ((void)0)
+#define coir__hard_poison_fiber(f) ((void)0)
+#define coir__hard_check_fiber(f) ((void)0)
+#define COIR__LEFT(t, was) ((void)0)
+#define COIR__MAY_SWITCH(deadline) ((void)0)
+#endif
 
 /* ---- fiber.c --------------------------------------------------------------------------------------------------- */
 /* Every call of the library that asks who calls begins with one of these two, and so is inside to its end: the worker
@@ -264,6 +294,7 @@ int coir__sim_transfer(int fd, size_t *bytes, int error, int64_t deadline);
   uint32_t coir__was COIR__LEAVES = coir__go_in_on(&w, true)
 #define COIR_INSIDE_TO_WAIT_ON(w, deadline)                          \
   struct coir__worker *w __attribute__((unused));                    \
+  COIR__MAY_SWITCH(deadline);                                        \
   uint32_t coir__was COIR__LEAVES = coir__go_in_to_wait_on(&w, deadline)
 /* The same, inlined: for the few calls of which a program makes millions a second. */
 #define COIR_INSIDE_INLINED_ON(w)                         \
@@ -272,6 +303,7 @@ int coir__sim_transfer(int fd, size_t *bytes, int error, int64_t deadline);
   if (COIR_UNLIKELY(!w)) w = coir__carried_late()
 #define COIR_INSIDE_TO_WAIT_INLINED_ON(w, deadline)       \
   struct coir__worker *w __attribute__((unused));         \
+  COIR__MAY_SWITCH(deadline);                             \
   uint32_t coir__was COIR__LEAVES = coir__look_inside(&w); \
   if (COIR_UNLIKELY(!w)) w = coir__go_home(coir__thread_peek(), deadline)
 #define COIR__LEAVES __attribute__((cleanup(coir__go_out), unused))
@@ -323,13 +355,17 @@ static inline uint32_t coir__go_in_to_wait(int64_t deadline) {
 }
 /* As it was before: a call may be made from inside. */
 static inline void coir__go_out(const uint32_t *was) {
-  if (COIR_LIKELY(*was <= 1)) atm_store_rel(&coir__thread_peek()->in, *was); /* what it did with the worker; see
-                                                                                   coir__carry_take */
-  else coir__go_out_slowly(*was);
+  if (COIR_LIKELY(*was <= 1)) {
+    struct coir__thread *t = coir__thread_peek();
+    atm_store_rel(&t->in, *was); /* what it did with the worker; see coir__carry_take */
+    COIR__LEFT(t, *was);
+  } else coir__go_out_slowly(*was);
 }
 /* The same for who knows its worker, and that the thread which carries that is the calling one. */
 static inline void coir__go_out_on(struct coir__worker *w, uint32_t was) {
-  atm_store_rel(&atm_load_rlx(&w->thread)->in, was);
+  struct coir__thread *t = atm_load_rlx(&w->thread);
+  atm_store_rel(&t->in, was);
+  COIR__LEFT(t, was);
 }
 /* Whether the caller is inside even in code of its own: it holds its worker, or is no fiber and carries one. */
 uint32_t coir__rests_inside(void);
@@ -653,6 +689,9 @@ bool coir__carry_spare(struct coir_runtime *rt); /* makes one more thread that c
  * for its turn. By the monitor. INSIDE: not now; NOT: not at all, since no thread is to be had, or the worker keeps its
  * own. */
 enum coir__taken { COIR__TAKEN, COIR__TAKEN_INSIDE, COIR__TAKEN_NOT };
+#if defined(COIR__ROUGH)
+void coir__carry_lose(struct coir__thread *t); /* the same to its own fiber by the calling thread; or nothing */
+#endif
 enum coir__taken coir__carry_take(struct coir__worker *w, bool pauses, int64_t now); /* in what w->watch saw it */
 /* The calling thread carries it, and later others, until the phase is HALT. `is_ours`: it was started for that. */
 void coir__carry(struct coir__worker *w, bool is_ours);
@@ -718,6 +757,7 @@ COIR_INLINE struct coir_fiber *coir__fiber_take_quickly(struct coir__worker *w) 
     __builtin_prefetch((char *)m->fibers[at - COIR__FETCH_AHEAD] + COIR__LINE, 1);
   }
   f->id = w->id_next++;
+  coir__hard_check_fiber(f);
   return f;
 }
 void coir__fiber_give(struct coir_runtime *rt, struct coir__worker *w, struct coir_fiber *f); /* w may be NULL */
@@ -727,6 +767,7 @@ COIR_INLINE bool coir__fiber_give_quickly(struct coir__worker *w, struct coir_fi
   if (COIR_UNLIKELY(!m || m->count == COIR__MAGAZINE_MAX)) return false;
   /* Relaxed: a list that is being made may still show it, as it would have a moment ago. */
   atm_store_rlx(&f->entry, NULL);
+  coir__hard_poison_fiber(f);
   m->fibers[m->count++] = f;
   return true;
 }

@@ -50,7 +50,11 @@ struct coir__nest {
 };
 
 /* Free records, as an array: looking ahead in it touches none of them. 512 bytes. */
+#ifdef COIR_HARD
+#define COIR__JOB_MAGAZINE 1
+#else
 #define COIR__JOB_MAGAZINE 62
+#endif
 struct coir__job_magazine {
   struct coir__job_magazine *next; /* (l) of the depot */
   uint64_t count;

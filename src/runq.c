@@ -44,9 +44,15 @@
 
 #ifdef COIR_HARD /* rings grow, overflow and are stolen from in small pieces all the time */
 #define RING_MIN 2
+#if defined(COIR__ROUGH)
+#define RING_MAX UINT64_C(32)
+#define STEAL_MAX 1
+#define LANE_BATCH_MAX 1
+#else /* the explorer's cases: many at a time */
 #define RING_MAX UINT64_C(32768)
 #define STEAL_MAX 2
 #define LANE_BATCH_MAX 2
+#endif
 #else
 #define RING_MIN 256
 #define RING_MAX (UINT64_C(1) << 20)
@@ -331,8 +337,8 @@ static struct coir_fiber *take_jobs(struct coir__worker *thief, struct coir__run
   return batch[0];
 }
 
-/* One fiber or fork, or many jobs: those are small, and each theft costs a heavy fence. */
-static struct coir_fiber *steal_lifo(struct coir__worker *thief, struct coir__runq *q) {
+/* One fiber or fork, or many jobs: those are small, and each theft costs a heavy fence. `lost`: others were quicker. */
+static struct coir_fiber *steal_lifo(struct coir__worker *thief, struct coir__runq *q, bool *lost) {
   uint64_t t = atm_load_acq(&q->top), left = atm_load_acq(&q->bottom) - t;
   struct coir_fiber *f;
   if ((int64_t)left <= 0) return NULL; /* the fence is dear: look first */
@@ -344,24 +350,29 @@ static struct coir_fiber *steal_lifo(struct coir__worker *thief, struct coir__ru
   } else if ((f = deque_steal(q)) != NULL) {
     atm_bump(&thief->counts.steals, 1);
   }
-  if (!f) atm_bump(&thief->counts.steals_lost, 1);
+  *lost = !f;
   return f ? whole(thief, f) : NULL;
 }
 
-struct coir_fiber *coir__runq_steal(struct coir__worker *thief, struct coir__worker *victim, bool lone) {
-  struct coir__runq *q = &victim->q;
+static struct coir_fiber *steal_fifo(struct coir__worker *thief, struct coir__runq *q, bool lone) {
   bool oldest = atm_load_rlx(&thief->rt->tuned.steal_min_victim) < 2;
   if (!oldest) lone = false; /* it may have become so since the caller looked */
-  struct coir_fiber *f = steal_lifo(thief, q);
-  if (f) return f;
   if (ring_length(atm_load_rlx(&q->head), atm_load_rlx(&q->tail)) < 2 && !lone) return NULL;
   if (!thief_enter(thief->rt, q)) return NULL;
-  f = take_half(thief, q, lone, oldest);
+  struct coir_fiber *f = take_half(thief, q, lone, oldest);
   if (!f && lone && atm_load_rlx(&q->next)) {
     f = atm_xchg_ar(&q->next, NULL);
     if (f) atm_bump(&thief->counts.steals, 1);
   }
   thief_leave(q);
+  return f;
+}
+
+struct coir_fiber *coir__runq_steal(struct coir__worker *thief, struct coir__worker *victim, bool lone) {
+  bool lost = false;
+  struct coir_fiber *f = steal_lifo(thief, &victim->q, &lost);
+  if (!f) f = steal_fifo(thief, &victim->q, lone);
+  if (!f && lost) atm_bump(&thief->counts.steals_lost, 1);
   return f;
 }
 
@@ -423,7 +434,7 @@ struct coir_fiber *coir__lane_get(struct coir__worker *w, int index) {
   coir__lock(&lane->lock);
   struct coir_fiber *first = coir__list_pop(&lane->list);
   uint64_t more = 0;
-  if (index == 1) { /* a fair share of the normal lane goes to the ring; priorities are taken one by one */
+  if (index == 1 && !coir__hard_migrates(w)) { /* a fair share goes to the ring; priorities are taken one by one */
     more = lane->list.count / (uint64_t)w->rt->worker_count;
     if (more > LANE_BATCH_MAX) more = LANE_BATCH_MAX;
   }

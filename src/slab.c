@@ -9,10 +9,16 @@
  * million page faults. */
 #include "internal.h"
 
+#ifdef COIR_HARD
+#define SLAB_MIN ((size_t)4 << 10)
+#define SLAB_MAX ((size_t)64 << 10)
+#define ID_BLOCK 2
+#else
 #define SLAB_MIN ((size_t)64 << 10)
 #define SLAB_MAX ((size_t)4 << 20)
-#define SLAB_HUGE ((size_t)2 << 20)
 #define ID_BLOCK 256
+#endif
+#define SLAB_HUGE ((size_t)2 << 20)
 
 static _Atomic(uint64_t) next_id = 1;
 
@@ -111,7 +117,9 @@ static struct coir_fiber *take_outside(struct coir_runtime *rt) {
     rt->empty = m;
   }
   coir__unlock(&rt->slab_lock);
-  if (f) f->id = atm_add_rlx(&next_id, 1);
+  if (!f) return NULL;
+  f->id = atm_add_rlx(&next_id, 1);
+  coir__hard_check_fiber(f);
   return f;
 }
 
@@ -159,6 +167,7 @@ void coir__fiber_give(struct coir_runtime *rt, struct coir__worker *w, struct co
   if (w && coir__fiber_give_quickly(w, f)) return;
   if (w && reload(rt, w, true) && coir__fiber_give_quickly(w, f)) return;
   atm_store_rlx(&f->entry, NULL); /* as there */
+  coir__hard_poison_fiber(f);
   give_outside(rt, f);
 }
 

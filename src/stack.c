@@ -511,6 +511,7 @@ void coir__stack_forget(struct coir__stack *s) {
   /* Who was on it ended without unwinding: the red zones of its last frames are still poisoned. */
   ASAN_UNPOISON_MEMORY_REGION(s->low, s->bytes);
 #endif
+  coir__hard_poison_stack(s);
   s->fiber = NULL;
 }
 
@@ -525,7 +526,9 @@ struct coir__stack *coir__stack_take_from(struct coir__depot *d, int size_class)
   } else {
     s = stack_carve(d, size_class, atm_add_rlx(&d->turn, 1)); /* relaxed: any turn will do */
   }
-  if (s) s->is_used = 1;
+  if (!s) return NULL;
+  coir__hard_check_stack(s);
+  s->is_used = 1;
   return s;
 }
 
@@ -546,6 +549,7 @@ struct coir__stack *coir__stack_take(struct coir__worker *w, int size_class) {
   struct coir__stack *s = pool->hot;
   pool->hot = s->next;
   atm_bump(&pool->count, -1u);
+  coir__hard_check_stack(s);
   s->is_used = 1;
   return s;
 }

@@ -14,6 +14,10 @@
 #endif
 
 #define COIR__LINE 64 /* bytes of a cache line */
+
+#if defined(COIR_HARD) && !defined(COIR_EXPLORE)
+#define COIR__ROUGH 1 /* hard mode is more than tiny limits (hard.c) */
+#endif
 #define COIR__WORKERS_MAX 64
 #define COIR__NAME_MAX 24
 
@@ -376,6 +380,9 @@ struct coir__thread {
   bool tells;               /* of one that is in coir__carry: the program is told which worker it carries */
   struct coir__thread *next; /* (c) of all records */
   struct coir__thread *next_free;
+#if defined(COIR__ROUGH)
+  uint32_t hard; /* (o) state of its chances; 0: none was drawn (hard.c) */
+#endif
 };
 
 /* Outside, and each call of the library is a point at which others may run (sim.c). */
@@ -587,11 +594,16 @@ struct coir__post {
 enum coir__bell { COIR__BELL_NAPS = 0, COIR__BELL_RESTS, COIR__BELL_HALT };
 
 /* Free descriptors, as an array: looking ahead in it touches none of them. 1 KiB. */
-#define COIR__MAGAZINE_MAX 126
+#define COIR__MAGAZINE_ROOM 126
+#ifdef COIR_HARD
+#define COIR__MAGAZINE_MAX 1
+#else
+#define COIR__MAGAZINE_MAX COIR__MAGAZINE_ROOM
+#endif
 struct coir__magazine {
   struct coir__magazine *next; /* (l) of the depot */
   uint64_t count;
-  struct coir_fiber *fibers[COIR__MAGAZINE_MAX];
+  struct coir_fiber *fibers[COIR__MAGAZINE_ROOM];
 };
 
 /* A slab of fiber descriptors. */

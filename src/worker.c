@@ -119,10 +119,14 @@ static struct coir_fiber *choose(struct coir__worker *w) {
   if (!f && !high_last) f = coir__lane_get(w, 0);
   /* More of high: come back after this one. Relaxed: for ourselves. */
   if (atm_load_rlx(&w->rt->lanes[0].count)) atm_store_rlx(&w->attention, 1);
-  if (!f && (round % 2 || round % 16 == 8)) f = coir__lane_get(w, 1);
+  if (!f && (round % 2 || round % 16 == 8)) f = coir__hard_pass_over(w, coir__lane_get(w, 1));
   if (!f) f = choose_aged(w);
   if (!f) f = coir__runq_pop(w);
-  for (int i = 0; !f && i < COIR__LANE_PAUSED; i++) f = coir__lane_get(w, i < 2 ? i ^ high_last : i);
+  for (int i = 0; !f && i < COIR__LANE_PAUSED; i++) {
+    int lane = i < 2 ? i ^ high_last : i;
+    f = coir__lane_get(w, lane);
+    if (lane == 1) f = coir__hard_pass_over(w, f);
+  }
   return f || !may_take_hog ? f : coir__lane_get(w, COIR__LANE_PAUSED);
 }
 

@@ -98,6 +98,14 @@ static inline struct coir_runtime *make_runtime(struct coir_config config) {
 }
 
 /* Runs fn(arg) on a runtime of its own, which takes from the environment what `config` leaves open. */
+/* Of runtimes on which fibers run in a strict order, or so many steps. In hard mode fibers lose their worker, or yield,
+ * at any call; but not where there is no monitor. */
+#ifdef COIR_HARD
+#define STRICT_MONITOR COIR_OFF
+#else
+#define STRICT_MONITOR COIR_DEFAULT
+#endif
+
 static inline int run_with(struct coir_config config, coir_fn fn, void *arg) {
   struct coir_runtime *rt = make_runtime(config);
   int status = -1;

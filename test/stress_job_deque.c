@@ -161,7 +161,9 @@ static void check_order(void) {
   for (int i = 0; i < 10; i++) push(w, i, false);
   CHECK(coir__runq_steal(thief, w, false) == &fibers[0]);
   CHECK_EQ(coir__runq_length(w) + coir__runq_length(thief), 9);
+#ifndef COIR_HARD /* there one is */
   CHECK(coir__runq_length(thief) > 0); /* jobs are taken many at a time, and the oldest runs first */
+#endif
   for (int i = 1; coir__runq_length(thief) > 0; i++) CHECK(coir__runq_pop(thief) == &fibers[i]);
   for (int i = 9; coir__runq_length(w) > 0; i--) CHECK(coir__runq_pop(w) == &fibers[i]);
 }

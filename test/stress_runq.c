@@ -64,6 +64,7 @@ static void *player(void *arg) {
       struct coir_fiber *f = coir__runq_pop(w);
       int victim = (int)(rng_next(&rng) % 4 ? 0 : rng_next(&rng) % PLAYERS);
       if (!f && victim != me) f = coir__runq_steal(w, rt->workers[victim], rng_next(&rng) % 2);
+      if (!f) f = coir__lane_get(w, 1); /* what was too much for a ring */
       if (f) came_out(f);
       else if (rng_next(&rng) % 4 == 0) coir__os_thread_yield();
     }

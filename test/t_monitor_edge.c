@@ -29,7 +29,11 @@ static bool is_code(void *address) {
 
 static void check_report(const struct report *r) {
   const struct coir_stall *s = &r->stall;
+#ifdef COIR_HARD
+  int64_t bound = COIR_US(50);
+#else
   int64_t bound = s->kind == COIR_STALL_BUSY ? COIR_MS(10) : COIR_MS(1);
+#endif
   CHECK(s->runtime == coir_runtime_current());
   CHECK(!strcmp(r->name, "culprit"));
   CHECK_EQ(s->worker, 0);

@@ -587,7 +587,7 @@ static int pair(void *fn) {
 
 static void statistics_tell_the_truth(void **state) {
   (void)state;
-  struct coir_runtime *rt = make_runtime((struct coir_config){.workers = 1});
+  struct coir_runtime *rt = make_runtime((struct coir_config){.workers = 1, .monitor = STRICT_MONITOR});
   struct coir_stats s = stats_of(rt);
   const char *pollers = getenv("COIR_POLLERS"); /* they are no more than the workers */
   CHECK_EQ(s.pollers, pollers && atoi(pollers) > 0);

@@ -45,7 +45,7 @@ static int fifo(void *arg) {
 
 static void yields_go_round(void **state) {
   (void)state;
-  run_with((struct coir_config){.workers = 1}, fifo, NULL);
+  run_with((struct coir_config){.workers = 1, .monitor = STRICT_MONITOR}, fifo, NULL);
 }
 
 static int lifo(void *arg) {
@@ -61,7 +61,7 @@ static int lifo(void *arg) {
 
 static void lifo_runs_the_newest_first(void **state) {
   (void)state;
-  run_with((struct coir_config){.workers = 1}, lifo, NULL);
+  run_with((struct coir_config){.workers = 1, .monitor = STRICT_MONITOR}, lifo, NULL);
 }
 
 /* Two that yield alternate strictly, also with many workers, when stealing is kept away from so few. */
@@ -78,7 +78,8 @@ static int alternates(void *arg) {
 
 static void two_yielders_alternate(void **state) {
   (void)state;
-  for (int i = 0; i < 50; i++) run_with((struct coir_config){.steal_min_live = 4}, alternates, NULL);
+  for (int i = 0; i < 50; i++)
+    run_with((struct coir_config){.steal_min_live = 4, .monitor = STRICT_MONITOR}, alternates, NULL);
 }
 
 /* ---- Priorities -------------------------------------------------------------------------------------------------- */
@@ -100,7 +101,7 @@ static int by_priority(void *arg) {
 
 static void high_before_normal_before_low(void **state) {
   (void)state;
-  run_with((struct coir_config){.workers = 1}, by_priority, NULL);
+  run_with((struct coir_config){.workers = 1, .monitor = STRICT_MONITOR}, by_priority, NULL);
 }
 
 static _Atomic(int) stop;
@@ -178,7 +179,7 @@ static int yields_while_one_sleeps(void *arg) {
 
 static void a_lone_yielder_lets_timers_fire(void **state) {
   (void)state;
-  CHECK_EQ(run_with((struct coir_config){.workers = 1}, yields_while_one_sleeps, NULL), 0);
+  CHECK_EQ(run_with((struct coir_config){.workers = 1, .monitor = STRICT_MONITOR}, yields_while_one_sleeps, NULL), 0);
   CHECK_EQ(run_with((struct coir_config){.workers = 4, .steal = COIR_OFF}, yields_while_one_sleeps, NULL), 0);
 }
 
@@ -211,7 +212,7 @@ static int ping_pong(void *arg) {
 
 static void the_next_slot_is_bounded(void **state) {
   (void)state;
-  run_with((struct coir_config){.workers = 1}, ping_pong, NULL);
+  run_with((struct coir_config){.workers = 1, .monitor = STRICT_MONITOR}, ping_pong, NULL);
 }
 
 /* ---- Binding ----------------------------------------------------------------------------------------------------- */
@@ -325,7 +326,9 @@ static int hog(void *arg) {
     CHECK_EQ(coir_spawn(marks_worker, NULL, &(struct coir_attr){.order = (enum coir_order)(i % 2)}, NULL), 0);
   SPIN_UNTIL(atomic_load(&done) == n);
   CHECK(!(atomic_load(&ran_on) & UINT64_C(1) << coir_worker_index()));
+#ifndef COIR_HARD /* there most do not fit into the ring, and nobody has to steal them */
   CHECK(stats_now().steals >= (uint64_t)n - 1);
+#endif
   return 0;
 }
 

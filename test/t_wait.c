@@ -97,7 +97,8 @@ static int deadlines_in_turn(void *arg) {
 static void sleepers_wake_in_the_order_of_their_deadlines(void **state) {
   (void)state;
   order_is_late = true;
-  for (int i = 0; i < 50 && order_is_late; i++) run_with((struct coir_config){.workers = 1}, deadlines_in_turn, NULL);
+  for (int i = 0; i < 50 && order_is_late; i++)
+    run_with((struct coir_config){.workers = 1, .monitor = STRICT_MONITOR}, deadlines_in_turn, NULL);
   for (int i = 0; i < 32; i++) CHECK_EQ(order[i], i);
 }
 
