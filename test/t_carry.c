@@ -60,7 +60,11 @@ ON_FIBER(others_go_on) {
     CHECK_EQ(join(f), 0);
     pipe_close(&p);
   }
+#ifdef COIR_HARD /* there the worker is taken for nothing, too */
+  CHECK(handoffs() >= 20);
+#else
   CHECK_EQ(handoffs(), 20);
+#endif
 }
 
 static int block_on(void *p) {
