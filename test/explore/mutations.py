@@ -161,7 +161,7 @@ MUTATIONS = [
     ("thread comes in without a word", "internal.h",
      "  atm_store_rlx(&t->in, 1);\n  coir__fence_light(); /* the word before", "  coir__fence_light(); /* the word before", "carry"),
     ("thread goes out relaxed", "internal.h",
-     "  if (COIR_LIKELY(t != NULL)) atm_store_rel(&t->in, *was);", "  if (COIR_LIKELY(t != NULL)) atm_store_rlx(&t->in, *was);", "carry"),
+     "  atm_store_rel(&t->in, *was); /* what", "  atm_store_rlx(&t->in, *was); /* what", "carry"),
     ("verdict not waited for", "carry.c",
      "    coir__lock(&t->owner);\n    struct coir__worker *w = atm_load_rlx(&t->worker);\n    bool is_paused = atm_load_rlx(&t->paused);\n    coir__unlock(&t->owner);\n",
      "    struct coir__worker *w = atm_load_rlx(&t->worker);\n    bool is_paused = atm_load_rlx(&t->paused);\n", "carry"),
