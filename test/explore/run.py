@@ -50,6 +50,8 @@ def weaken(binary):
     """What it defines may be defined elsewhere, too, and that counts. What it refers to stays as it is."""
     names = subprocess.run(["nm", "-g", "--defined-only", "--format=just-symbols", binary], check=True,
                            capture_output=True, text=True).stdout
+    if not names.strip():
+        return binary
     listed = pathlib.Path(f"{binary}.defined")
     listed.write_text(names)
     subprocess.run(["objcopy", f"--weaken-symbols={listed}", binary], check=True)
