@@ -398,7 +398,10 @@ void coir__go_outside(void) {
 
 void coir__go_outside_staying(void) {
   struct coir__thread *t = coir__thread_peek();
-  if (t) atm_store_rel(&t->in, coir__rests_inside() & 1); /* as coir__go_out */
+  if (!t) return;
+  uint32_t rests = coir__rests_inside() & 1;
+  atm_store_rel(&t->in, rests); /* as coir__go_out */
+  COIR__LEFT(t, rests);
 }
 
 /* ---- Giving and taking ----------------------------------------------------------------------------------------- */
