@@ -393,6 +393,11 @@ BY_ERRNO(int, stat, (const char *path, struct stat *out), (path, out), -1)
 BY_ERRNO(int, access, (const char *path, int mode), (path, mode), -1)
 BY_ERRNO(FILE *, fopen, (const char *path, const char *mode), (path, mode), NULL)
 BY_ERRNO(ssize_t, getline, (char **line, size_t *room, FILE *file), (line, room, file), -1)
+/* What the headers of glibc make of the former where they inline it. */
+FAULTY(ssize_t, __getdelim, (char **line, size_t *room, int end, FILE *file)) {
+  OR_FAIL(FAULT_getline, -1);
+  return getdelim(line, room, end, file);
+}
 BY_ERRNO(DIR *, opendir, (const char *path), (path), NULL)
 BY_ERRNO(struct dirent *, readdir, (DIR * dir), (dir), NULL)
 
