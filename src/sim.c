@@ -44,10 +44,11 @@
 #define LOOK_STEP_NS 100       /* what a look at the clock takes at most */
 #define CALL_WAITS COIR_SEC(5) /* for a call on the pool; one that takes longer comes when it comes */
 #define CALL_NAP COIR_US(20)
-#define GRACE_NS COIR_MS(2)  /* for the kernel to bring what is on its way */
-#define STARVED_ONE_IN 4     /* of the fibers, in a stretch in which some do not get on */
-#define STRETCH_MAX 512      /* steps */
-#define DELAY_MAX COIR_MS(1) /* of a call on a descriptor, and of a timer */
+#define GRACE_NS COIR_MS(2)      /* for the kernel to bring what others send */
+#define DELIVERY_NS COIR_MS(100) /* and what has been sent here since: on a busy machine TCP takes its time */
+#define STARVED_ONE_IN 4         /* of the fibers, in a stretch in which some do not get on */
+#define STRETCH_MAX 512          /* steps */
+#define DELAY_MAX COIR_MS(1)     /* of a call on a descriptor, and of a timer */
 
 struct coir__sim {
   uint64_t state; /* of the generator */
@@ -62,7 +63,8 @@ struct coir__sim {
   uint64_t first_id;              /* of its first fiber: numbers count through all runtimes */
   struct coir_fiber **ready;
   size_t count;
-  int hung; /* so many calls on the pool have taken too long to be waited for */
+  bool has_sent; /* a call on a descriptor has been made since the clock was moved on */
+  int hung;      /* so many calls on the pool have taken too long to be waited for */
 };
 
 /* ---- Drawing --------------------------------------------------------------------------------------------------- */
@@ -246,11 +248,12 @@ void coir__sim_rest(struct coir__worker *w) {
   int64_t next = atm_load_rlx(&w->timers.next), start = coir__os_real_now(), most = COIR_NEVER;
   bool is_shared = atm_load_acq(&w->rt->phase) == COIR__PHASE_SERVE || s->hung > 0;
   if (next != COIR_NEVER && is_shared) most = next - now_of(s);
-  else if (next != COIR_NEVER) most = coir__poller_is_used(w->poller) ? GRACE_NS : 0;
+  else if (next != COIR_NEVER) most = !coir__poller_is_used(w->poller) ? 0 : s->has_sent ? DELIVERY_NS : GRACE_NS;
   int events = 0;
   if (most > 0) events = coir__idle_poll(w, w->poller, most == COIR_NEVER ? COIR_NEVER : coir__os_now() + most);
   if (is_shared) go_on(s, coir__os_real_now() - start);
   if (events > 0 || is_shared || next == COIR_NEVER || atm_load_acq(&w->attention)) return;
+  s->has_sent = false;
   if (next > now_of(s)) atm_store_rlx(&s->now, next);
   if (draw_one_in(s, 4)) go_on(s, (int64_t)draw_below(s, DELAY_MAX));
 }
@@ -286,6 +289,7 @@ int coir__sim_transfer(int fd, size_t *bytes, int error, int64_t deadline) {
   struct coir__worker *w;
   struct coir__sim *s = sim_here(&w);
   if (!s || !w->current) return 0;
+  s->has_sent = true;
   if (coir__sim_fails()) return error;
   if (bytes && *bytes > 1 && draw_one_in(s, 4) && coir__sys_is_stream(fd)) {
     size_t most = *bytes - 1 < UINT32_MAX ? *bytes - 1 : UINT32_MAX;
