@@ -599,7 +599,7 @@ static void fiber_main(void *worker) {
   if (COIR_UNLIKELY(atm_load_rlx(&w->is_unstarted))) atm_store_rlx(&w->is_unstarted, 0); /* now others may begin */
   coir_fn entry = atm_load_rlx(&f->entry);
   bool is_void = f->b.more & COIR__MORE_VOID;
-  coir__go_out_on(w, w->outside);
+  atm_store_rel(&atm_load_rlx(&w->thread)->in, w->outside); /* as coir__go_out_on, but it ends no call */
   if (COIR_LIKELY(!is_void)) f->status = entry(f->arg);
   else run_void(f, entry);
   struct coir__thread *t = coir__thread_peek();

@@ -485,7 +485,7 @@ void coir__fd_link(struct coir__worker *w, struct coir__fd *d, struct coir__wait
   if (needs_check) check_want();
 }
 
-/* Who adopts has looked, and begun a new generation for those who waited. The lock is held. */
+/* Who adopts has looked whether it is. The lock is held. */
 static inline bool may_go_on(const struct coir__fd *d, uint32_t generation) {
   return is_adopted(d) || d->generation == generation;
 }
@@ -558,11 +558,14 @@ void coir__fd_renew(struct coir__fd *d, uint64_t bits) {
 
 void coir__fd_adopt(struct coir__fd *d, int fd, uint64_t bits) {
   struct coir__worker *w = coir__carried();
-  check_fd(d, fd, false); /* who waits for a file that is gone must not look at this one */
+  bool was_adopted = atm_load_rlx(&d->word) & COIR__FD_ADOPTED; /* relaxed: the caller's own doing */
+  check_fd(d, fd, true); /* who waits, or has waited, for a file that is gone must not look at this one */
   coir__bias_lock(w, &d->q.lock);
   word_change(d, COIR__FD_USER - 1, bits, 0);
-  d->generation++;
-  d->is_watched = false; /* what is watched under this number may be a file that is long gone */
+  if (was_adopted || !d->is_watched) { /* else it is watched, and for those who have waited it is the same */
+    d->generation++;
+    d->is_watched = false; /* what is watched under this number may be a file that is long gone */
+  }
   d->kept = 0;
   struct coir__clause *woken = claim_all(d, BOTH, false);
   coir__bias_unlock(w, &d->q.lock);

@@ -31,7 +31,9 @@ static int selects(void *arg) {
   CHECK_EQ(coir_worker_index(), 0);
   atomic_store(&has_begun, true);
   CHECK_EQ(coir_select(arms, 2, COIR_NEVER), 1);
+#ifndef COIR_HARD /* where it may go on elsewhere once more, by now */
   CHECK_EQ(coir_worker_index(), 1);
+#endif
   CHECK_EQ(arms[1].result, 0);
   return 0;
 }

@@ -233,6 +233,10 @@ static void forks_for_nothing(struct coir_job *job, void *arg) {
   (void)job;
   fib(&f);
   if (IS_SANITIZED) return;
+#ifdef COIR_HARD /* where workers are lost, and threads made that carry them on */
+  (void)arg;
+  return;
+#endif
   struct coir_stats before = stats_of(arg);
   size_t bytes = mallinfo2().uordblks;
   fib(&f);
