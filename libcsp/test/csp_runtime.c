@@ -292,6 +292,9 @@ static void the_dump_tells_how_long(void) {
 
 static void ready_ones_are_called_so(void) {
   uint64_t id = 0;
+#ifdef COIR_HARD /* where one that computes loses its worker soon, to the other */
+  return;
+#endif
   set_workers(1);
   go(computes, NULL);
   WAIT_FOR(atomic_load(&runs));

@@ -419,6 +419,9 @@ static void checks_order(void *done) {
 
 static void ready_ones_take_turns(void) {
   csp_sync_waitgroup_t done = {{0}};
+#ifdef COIR_HARD /* where they go to other workers, out of turn */
+  return;
+#endif
   set_env("LIBCSP_PRODUCTION", "0");
   csp_sync_waitgroup_add(&done, 1);
   go(checks_order, &done);
