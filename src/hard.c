@@ -49,7 +49,7 @@ static void tell_at_exit(int status, void *unused) {
 
 static void seed_init(void) {
   const char *text = getenv("COIR_HARD_SEED");
-  seed = text ? (uint32_t)strtoul(text, NULL, 10) : (uint32_t)(coir__os_now() >> 10) | 1;
+  seed = text ? (uint32_t)strtoul(text, NULL, 10) : (uint32_t)(coir__os_real_now() >> 10) | 1;
 #if defined(__GLIBC__)
   on_exit(tell_at_exit, NULL);
 #else

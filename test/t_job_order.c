@@ -324,7 +324,8 @@ static void submits_places(struct coir_job *job, void *places) {
   finish(submit_places(coir_job_system_of(job), places, 200));
 }
 
-WITH_JOBS(jobs_run_where_they_are_told) {
+/* In hard mode a fiber may lose its worker between its own beginning, which is where it was told, and the job's. */
+WITH_JOBS(jobs_run_where_they_are_told, .monitor = STRICT_MONITOR) {
   static struct place places[200];
   for (int round = 0; round < rounds(20); round++) {
     if (round % 2) finish(submit_places(jobs, places, 200));
