@@ -161,9 +161,13 @@ static inline bool fork_begin(struct coir__fork *r, coir_task_fn fn, void *arg) 
   uint32_t was = atm_load_rlx(&t->in);
   atm_store_rlx(&t->in, 1);
   coir__fence_light(); /* as in coir__go_in_on */
-  struct coir__worker *w = coir__self_of(atm_load_acq(&t->worker));
+  struct coir__worker *w = atm_load_acq(&t->worker);
   bool is_offered = false;
-  if (COIR_LIKELY(w != NULL)) {
+  if (COIR_UNLIKELY(!w)) { /* taken away: what nobody is offered would wait for what waits next here */
+    w = coir__go_home(t, COIR_NEVER);
+    t = coir__thread_peek();
+  }
+  if (COIR_LIKELY(coir__self_of(w) != NULL)) {
     struct coir__stack *s = r->stack = w->current->stack;
     r->lean.bind = side_bind;
     r->nest.outer = s->nest;

@@ -102,7 +102,7 @@ static int __attribute__((cold)) meet_simulation(struct io *io, int error, int64
 /* As a call begins: others may run first. 0, or an error. */
 COIR_INLINE int io_begin(struct io *io, int error, int64_t deadline) {
   coir__breathe(coir__self());
-  return COIR_UNLIKELY(coir__os_clock != NULL) ? meet_simulation(io, error, deadline) : 0;
+  return COIR_UNLIKELY(coir__os_is_simulated()) ? meet_simulation(io, error, deadline) : 0;
 }
 
 static ssize_t transfer(struct io *io, io_try try, uint32_t event, int64_t deadline) {

@@ -35,7 +35,9 @@ int coir__os_guard_protect(void *page);
 /* Monotonic clock in ns; of a simulated runtime, on a thread that carries its worker, the simulated one. */
 int64_t coir__os_now(void);
 int64_t coir__os_real_now(void);
-extern int64_t (*coir__os_clock)(void); /* what the former is instead, where there are such runtimes; or NULL */
+typedef int64_t (*coir__clock)(void);
+extern _Atomic(coir__clock) coir__os_clock; /* (a) what the former is instead, once there are such runtimes; or NULL */
+static inline bool coir__os_is_simulated(void) { return atm_load_rlx(&coir__os_clock) != NULL; } /* for who made one */
 
 /* Sleeps while *word == value, at most until `deadline` (absolute; COIR_NEVER: no limit). Returns 0 when woken or
  * when the word differs, -ETIMEDOUT, -EINTR. Wakes one sleeper. Private futexes. */

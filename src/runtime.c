@@ -22,7 +22,7 @@ static _Atomic(int) runtimes_on;                                 /* (a) whose ph
 /* ---- Memory ---------------------------------------------------------------------------------------------------- */
 
 void *coir__alloc(struct coir_runtime *rt, size_t bytes) {
-  if (COIR_UNLIKELY(coir__os_clock != NULL) && coir__sim_fails()) return NULL;
+  if (COIR_UNLIKELY(coir__os_is_simulated()) && coir__sim_fails()) return NULL;
   if (!rt || !rt->config.alloc) return calloc(1, bytes);
   void *p = rt->config.alloc(bytes, rt->config.alloc_arg);
   return p ? memset(p, 0, bytes) : NULL;

@@ -125,7 +125,7 @@ int coir__sim_create(struct coir_runtime *rt) {
   s->step_ns = UINT64_C(100) << 3 * draw_below(s, 5);
   s->starves = draw_one_in(s, 2);
   rt->sim = s;
-  coir__os_clock = sim_clock;
+  atm_store_rlx(&coir__os_clock, sim_clock); /* relaxed: as in coir__os_now */
   coir__timers_init(&rt->workers[0]->timers, START);
   return 0;
 }

@@ -166,9 +166,12 @@ int coir__os_guard_protect(void *page) {
 
 /* ---- Time, sleep, locks ---------------------------------------------------------------------------------------- */
 
-int64_t (*coir__os_clock)(void);
+_Atomic(coir__clock) coir__os_clock;
 
-int64_t coir__os_now(void) { return COIR_LIKELY(!coir__os_clock) ? coir__os_real_now() : coir__os_clock(); }
+int64_t coir__os_now(void) {
+  coir__clock clock = atm_load_rlx(&coir__os_clock); /* relaxed: it is code, and set before its runtime begins */
+  return COIR_LIKELY(!clock) ? coir__os_real_now() : clock();
+}
 
 int64_t coir__os_real_now(void) {
   struct timespec ts;
