@@ -218,6 +218,7 @@ void coir__alarms_run(struct coir__timers *ts, struct coir__worker *w, int64_t n
 
 /* ---- keeper.c: alarms that belong to no worker ----------------------------------------------------------------- */
 int coir__keeper_start(void); /* once it has returned 0, alarms can be armed. -ENOMEM, -EAGAIN */
+void coir__keeper_fork_child(void); /* repeatedly */
 void coir__keeper_arm(struct coir__alarm *alarm, int64_t deadline); /* like coir__alarm_arm; `run` gets no worker */
 bool coir__keeper_is_idle(void); /* it has no alarm that might wake anybody */
 /* Has the keeper, which has started, call run(now) at `at`, and again whenever that says, until it says COIR_NEVER;
@@ -801,6 +802,7 @@ size_t coir__backtrace_unwind(struct coir__backtrace *b, void *const **frames);
 /* ---- runtime.c ------------------------------------------------------------------------------------------------- */
 /* By a worker that found nothing to do: is it the end? `deep`: it goes to sleep without limit. True: it should not. */
 bool coir__runtime_idle(struct coir_runtime *rt, bool deep);
+void coir__raw_fork_child(void); /* raw.c: fork, in the child */
 int coir__forks_init(void); /* any thread, repeatedly: from 0 on a fork is minded. -ENOMEM, -EAGAIN */
 /* By a thread that is not Coir's, when it has slept for so long (coir__thread_sleep_begin). */
 #define COIR__SLEEPER_LOOKS COIR_MS(10)

@@ -47,7 +47,7 @@ static void *keeper_main(void *unused) {
 }
 
 /* In the child of a fork, which has no keeper. */
-static void keeper_fork_child(void) {
+void coir__keeper_fork_child(void) {
   static const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
   keeper_setup = fresh; /* whoever held it is not in this process */
   keeper_runs = false;
@@ -60,7 +60,7 @@ static void keeper_fork_child(void) {
 }
 
 int coir__keeper_start(void) {
-  int rc = coir__os_at_fork(&keeper_forks, keeper_fork_child);
+  int rc = coir__os_at_fork(&keeper_forks, coir__keeper_fork_child);
   if (rc) return rc;
   pthread_t thread;
   pthread_mutex_lock(&keeper_setup);

@@ -240,6 +240,11 @@ struct coir_raw_fiber *coir_raw_fiber_current(void) {
 static pthread_mutex_t raw_lock = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic(struct coir__depot *) raw_stacks; /* (a) of all raw fibers; made under raw_lock, once */
 
+void coir__raw_fork_child(void) {
+  static const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+  raw_lock = fresh; /* whoever held it, to make the depot, is not in this process */
+}
+
 /* Where the stacks come from. NULL: memory is short. */
 static struct coir__depot *raw_depot(void) {
   struct coir__depot *d = atm_load_acq(&raw_stacks); /* what is in it; pairs with the release below */

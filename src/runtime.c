@@ -73,6 +73,8 @@ static void in_child(void) {
   coir__poll_fork_child();
   coir__block_fork_child();
   coir__bias_fork_child();
+  coir__raw_fork_child();
+  coir__keeper_fork_child(); /* its own handler may have been registered while this fork was on its way */
   after_fork();
 }
 
