@@ -568,12 +568,18 @@ static int add_tls_bytes(struct dl_phdr_info *info, size_t bytes, void *sum) {
   return 0;
 }
 
+static _Atomic(size_t) tls_bytes; /* (a) as it was last found out */
+static bool is_forked;            /* (c) but in the child of a fork, which sets it before it does anything else */
+
 /* glibc lays the thread-locals of all libraries into the thread's stack, and a signal frame with AVX-512 takes
- * kilobytes, so both come on top. */
+ * kilobytes, so both come on top. The child of a fork does not ask: some thread that it has not may have been in the
+ * loader, whose lock is then held for good. */
 static size_t thread_stack_bytes(void) {
   size_t tls = 0, page = coir__os_page();
   long least = sysconf(_SC_THREAD_STACK_MIN);
-  dl_iterate_phdr(add_tls_bytes, &tls);
+  if (!is_forked) dl_iterate_phdr(add_tls_bytes, &tls);
+  if (tls) atm_store_rlx(&tls_bytes, tls);
+  else tls = atm_load_rlx(&tls_bytes);
   size_t bytes = THREAD_STACK_BYTES + tls + (least > 0 ? (size_t)least : (size_t)PTHREAD_STACK_MIN);
   return (bytes + page - 1) / page * page;
 }
@@ -786,6 +792,7 @@ static void fork_done(void) {
 
 /* The child has one thread, and that is its own affair. */
 static void fork_child(void) {
+  is_forked = true;
   coir__os_once_done(&record_once);
   for (struct coir__thread *t = atm_load_rlx(&records); t; t = t->next) {
     atm_store_rlx(&t->asleep, 0);
