@@ -258,9 +258,11 @@ void coir__sim_rest(struct coir__worker *w) {
   if (draw_one_in(s, 4)) go_on(s, (int64_t)draw_below(s, DELAY_MAX));
 }
 
+/* Who is still ready queues where those look who drop fibers, and the next run. */
 void coir__sim_over(struct coir__worker *w) {
-  const struct coir__sim *s = w->rt->sim;
+  struct coir__sim *s = w->rt->sim;
   char text[160];
+  while (s->count > 0) coir__lane_put(w->rt, s->ready[--s->count]);
   if (w->rt->config.sim_log < 1) return;
   int n = snprintf(text, sizeof text, "coir: simulation: seed %llu: %llu steps, %.9f s, signature %016llx\n",
                    (unsigned long long)s->seed, (unsigned long long)s->steps, (double)(now_of(s) - START) / 1e9,

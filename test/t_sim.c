@@ -425,6 +425,30 @@ static void in_the_background_it_keeps_the_time(void **state) {
   CHECK_EQ(sum, 20);
 }
 
+static int never_ends(void *arg) {
+  (void)arg;
+  for (;;) CHECK_EQ(coir_yield(), 0);
+}
+
+/* Those that are ready then, too. */
+static void what_is_abandoned_is_dropped(void **state) {
+  (void)state;
+  struct coir_runtime *rt;
+  struct coir_config config = {.sim_seed = 5};
+  struct coir_fiber *f[8];
+  struct coir_result end;
+  CHECK_EQ(coir_runtime_create(&rt, &config), 0);
+  CHECK_EQ(coir_runtime_start(rt), 0);
+  for (int i = 0; i < 8; i++) CHECK_EQ(coir_runtime_spawn(rt, never_ends, NULL, NULL, &f[i]), 0);
+  CHECK_EQ(coir_sleep(COIR_MS(5)), 0);
+  CHECK_EQ(coir_runtime_stop(rt, COIR_STOP_ABANDON, COIR_NEVER), 0);
+  for (int i = 0; i < 8; i++) {
+    CHECK_EQ(coir_join(f[i], &end, COIR_NEVER), 0);
+    CHECK_EQ(end.status, -ECANCELED);
+  }
+  CHECK_EQ(coir_runtime_destroy(rt), 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_same_seed_is_the_same_run),
@@ -439,6 +463,7 @@ int main(void) {
       cmocka_unit_test(deadlocks_are_found),
       cmocka_unit_test(workers_can_be_named_that_are_not_there),
       cmocka_unit_test(in_the_background_it_keeps_the_time),
+      cmocka_unit_test(what_is_abandoned_is_dropped),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
