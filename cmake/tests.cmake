@@ -1,9 +1,10 @@
-# How much of a machine a test takes, and which tests wait for `make test-all`.
+# How much of a machine a test takes, which tests wait for `make test-all`, and which are the same in every build.
 #
 # A test starts threads of its own and minds being disturbed: it has two CPUs for itself (PROCESSORS 2), so that as many
 # run at a time as there are pairs of CPUs. What mostly sleeps, or has one thread and no deadline, makes do with one.
 # Long: what takes a second or more and runs a program that a quick test runs, too, on another number of workers or in
 # another way. `make test` leaves these out, `make test LONG=1` and `make test-all` do not.
+# Once: what looks at the sources or at a build of its own. The suites of sanitizers and the like leave these out.
 
 set(coir_light_tests
   "^(bench_runner|check_.*|docs|ex_sleepers|guards|guards_self_test|guide|install_tree|model|t_topology|tidy)$"
@@ -19,6 +20,7 @@ set(coir_long_tests
   "^t_io_traced_w1$"
   "^(GoFiber|Csp).*Test_w[28]$"
   "^GoFiber(Deadlock|IoClose|IoLatency|IoRace|IoTimeout|LibTicker|Poller|Sleep)Test$")
+set(coir_once_tests "^(bench_runner|check_typed|docs|explore|explore_mutations|guards|guards_self_test|model|tidy)$")
 
 # Every folder with tests calls it when all of them are there.
 function(coir_weigh_tests)
@@ -32,6 +34,9 @@ function(coir_weigh_tests)
     endif()
     if(test MATCHES "${long}")
       set_property(TEST ${test} APPEND PROPERTY LABELS long)
+    endif()
+    if(test MATCHES "${coir_once_tests}")
+      set_property(TEST ${test} APPEND PROPERTY LABELS once)
     endif()
   endforeach()
 endfunction()

@@ -17,7 +17,7 @@
 int __real_stat(const char *path, struct stat *out);
 int __wrap_stat(const char *path, struct stat *out);
 long __real_syscall(long number, ...);
-long __wrap_syscall(long number, ...);
+long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f);
 
 static struct coir_runtime *rt;
 static struct coir_event event;
@@ -43,17 +43,13 @@ static void hold_up(void) {
   while (atomic_load(&looks) != before && coir_now() < end) {}
 }
 
-long __wrap_syscall(long number, ...) {
-  long a[6];
-  va_list list;
-  va_start(list, number);
-  for (int i = 0; i < 6; i++) a[i] = va_arg(list, long);
-  va_end(list);
+/* Who passes fewer has something there, too. */
+long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f) {
   if (number == SYS_membarrier && atomic_load(&is_armed) && atm_load_acq(&rt->cancel_all)) {
     atomic_store(&is_armed, false);
     hold_up();
   }
-  return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+  return __real_syscall(number, a, b, c, d, e, f);
 }
 
 static bool hook(struct coir_runtime *runtime, void *arg) {

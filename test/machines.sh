@@ -12,7 +12,7 @@ programs='smoke t_ctx t_stack t_timer t_os t_fiber t_wait t_scope t_chan t_selec
   t_backtrace t_deadlock stress_core stress_chan stress_job fire_c fault_alloc bug_unaligned_runtime'
 chosen=$programs
 
-ways='clang file-by-file one-command cxx20 lto lto-clang native O3 Os O0 one-cpu quota no-uring no-membarrier no-aio
+ways='clang ucontext file-by-file one-command cxx20 lto lto-clang native O3 Os O0 one-cpu quota no-uring no-membarrier no-aio
   musl msan aarch64 aarch64-ucontext riscv64'
 
 # needs 'WHY' COMMAND...: skips the way unless all of them are installed
@@ -48,6 +48,7 @@ plain() { make_in plain > /dev/null; } # shared by the ways that differ in how t
 stand_in=(-DCMOCKA_INCLUDE="$here/machines" -DCMOCKA_LIBRARY=m -DCMAKE_CXX_COMPILER=NOTFOUND)
 
 way_clang() { needs 'second compiler' clang && both clang -DCMAKE_C_COMPILER=clang; }
+way_ucontext() { both ucontext -DCOIR_CONTEXT=ucontext -DCMAKE_BUILD_TYPE=Debug; }
 way_file-by-file() { both file-by-file -DCOIR_SINGLE_FILE=OFF; }
 way_lto() { both lto -DCMAKE_INTERPROCEDURAL_OPTIMIZATION=ON; }
 way_native() { both native -DCMAKE_C_FLAGS=-march=native; }
