@@ -50,8 +50,9 @@ explore: ## the protocols of the core in every order, and planted faults (ARGS='
 explore-deeper: ## the same in 300 000 orders at random for each case, other ones each time
 	tools/deps.sh build
 	test/explore/run.py --random 300000 --seed $$$$
-fuzz: ## fuzz programs, each for FUZZ_SECONDS (default 60), by libFuzzer where clang has it
+fuzz: ## planted faults, which fuzz programs must find; then these, FUZZ_SECONDS each (default 60), by libFuzzer if it is there
 	tools/deps.sh build fuzz
+	test/fuzz/planted.py
 	test/fuzz/run.sh $${FUZZ_SECONDS:-60} $(ARGS)
 faults: ## every call of the library fails once, in turn (ARGS='scene:kind:error:n' repeats a case)
 	tools/deps.sh build test

@@ -20,6 +20,9 @@ set(coir_long_tests
   "^t_io_traced_w1$"
   "^(GoFiber|Csp).*Test_w[28]$"
   "^GoFiber(Deadlock|IoClose|IoLatency|IoRace|IoTimeout|LibTicker|Poller|Sleep)Test$")
+if(COIR_SANITIZE) # which takes as long as if there were many more workers
+  list(APPEND coir_long_tests "_w[28]$")
+endif()
 set(coir_once_tests "^(bench_runner|check_typed|docs|explore|explore_mutations|guards|guards_self_test|model|tidy)$")
 
 # Every folder with tests calls it when all of them are there.

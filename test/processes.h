@@ -31,7 +31,8 @@ __attribute__((weak)) const char *__tsan_default_options(void) { return "atexit_
 static inline void *come_and_go(void *arg) { return arg; }
 #endif
 
-/* ThreadSanitizer's own thread comes with the first: so that it is there before others are counted. */
+/* ThreadSanitizer's own thread comes with the first: so that it is there before others are counted. A child that is
+ * forked before that would have two of them. */
 static inline void settle_threads(void) {
 #if IS_TSAN
   pthread_t thread;
@@ -58,7 +59,6 @@ static inline void in_own_process(void **state) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(1);
     alarm(CASE_SECONDS);
-    settle_threads();
     ((void (*)(void))test->initial_state)();
     exit(0);
   }
@@ -76,8 +76,9 @@ static inline void in_own_process(void **state) {
 static inline int run_cases(const struct CMUnitTest *cases, size_t count, int argc, char **argv) {
   struct CMUnitTest tests[CASES_MAX] = {0};
   CHECK(count <= CASES_MAX);
+  settle_threads();
   for (size_t i = 0; argc > 1 && i < count; i++)
-    if (!strcmp(cases[i].name, argv[1])) return settle_threads(), ((void (*)(void))cases[i].initial_state)(), 0;
+    if (!strcmp(cases[i].name, argv[1])) return ((void (*)(void))cases[i].initial_state)(), 0;
   if (argc > 1) return fprintf(stderr, "there is no case %s\n", argv[1]), 2;
   for (int i = 0; i < FAULTS; i++) sigaction(faults[i], NULL, &fault_actions[i]);
   for (size_t i = 0; i < count; i++)

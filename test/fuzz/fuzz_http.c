@@ -3,7 +3,8 @@
  * The source of the server is a part of this one: what it asks of sockets and clocks is answered here. The same bytes
  * are sent twice: in pieces as large as they fit, to a socket that takes all that it is given; and in pieces as the
  * input says, to one that takes a little at a time, or nothing yet. The answers must be the same, but for dates; and
- * they must be well-formed answers to no more than the requests that there were. A third time the socket breaks. */
+ * they must be well-formed answers to no more than the requests that there were. A third time the socket breaks. If the
+ * input is made of whole requests, each is also sent on a connection of its own, and must be answered just so. */
 #define _GNU_SOURCE 1
 #include "fuzz.h"
 
@@ -45,7 +46,7 @@ static struct coir_event never;
 static struct {
   const uint8_t *sizes; /* of pieces; NULL: as large as they fit */
   size_t sizes_count, size_next;
-  size_t at;        /* what has been received */
+  size_t at, end;   /* what is received next; where the client stops */
   bool ends_late;   /* the client says nothing more, and does not close */
   size_t breaks_at; /* after so many bytes were sent */
   size_t out_count;
@@ -65,7 +66,7 @@ static size_t piece(size_t most) {
 static ssize_t fed_recv(int fd, void *to, size_t bytes, int flags, int64_t deadline) {
   (void)fd, (void)deadline;
   if (flags & MSG_PEEK) return -ETIMEDOUT;
-  size_t left = bytes_in_count - socket_now.at, n = piece(left < bytes ? left : bytes);
+  size_t left = socket_now.end - socket_now.at, n = piece(left < bytes ? left : bytes);
   if (left == 0) return socket_now.ends_late ? -ETIMEDOUT : 0;
   if (n == 0) n = 1;
   memcpy(to, bytes_in + socket_now.at, n);
@@ -114,20 +115,19 @@ static int fed_nanosleep(const struct timespec *span, struct timespec *left) {
 
 /* ---- Inputs ---------------------------------------------------------------------------------------------------- */
 
-static const char *const methods[] = {"GET", "GET", "GET", "HEAD", "POST", "PUT", "CONNECT", "DELETE"};
-static const char *const targets[] = {"/",        "/",          "/sleep?ms=7", "/spin?ms=3", "/block?ms=20",
-                                      "/upload",  "/upload",    "/nowhere",    "*",          "http://a/upload?b",
-                                      "/#/sleep", "/sleep?ms=x"};
-static const char *const versions[] = {"1.1", "1.1", "1.1", "1.0", "2.0", "1.9"};
-static const char *const headers[] = {"Host: x", "Connection: close", "Connection: keep-alive", "Expect: 100-continue",
+/* In each list those come first after which a connection goes on at once. */
+static const char *const methods[] = {"GET", "HEAD", "POST", "PUT", "CONNECT", "DELETE"};
+static const char *const targets[] = {"/", "/upload",     "/nowhere",   "/#/sleep",     "http://a/upload?b",
+                                      "*", "/sleep?ms=7", "/spin?ms=3", "/block?ms=20", "/sleep?ms=x"};
+static const char *const versions[] = {"1.1", "1.0", "2.0", "1.9"};
+static const char *const headers[] = {"Host: x", "Connection: keep-alive", "Expect: 100-continue", "Connection: close",
                                       "Connection: Upgrade\r\nUpgrade: h2c"};
 static const char *const bodies[] = {"\r\n",
-                                     "\r\n",
                                      "Content-Length: 5\r\n\r\nhello",
                                      "Content-Length: 0\r\n\r\n",
                                      "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-                                     "Content-Length: 9999999\r\n\r\n",
-                                     "Content-Length: 5\r\n\r\nGET /"};
+                                     "Content-Length: 5\r\n\r\nGET /",
+                                     "Content-Length: 9999999\r\n\r\n"};
 static const char *const tokens[] = {"\r\n",
                                      "\r\n\r\n",
                                      "GET ",
@@ -140,7 +140,12 @@ static const char *const tokens[] = {"\r\n",
                                      "Content-Length: ",
                                      "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"};
 
-#define ONE_OF(in, list) ((list)[below((in), sizeof(list) / sizeof *(list))])
+/* One of the first `tame` of a list; now and then one of all. */
+#define ONE_OF(in, list, tame) pick(in, list, tame, sizeof(list) / sizeof *(list))
+static const char *pick(struct input *in, const char *const *list, uint32_t tame, uint32_t all) {
+  uint32_t b = take(in);
+  return list[b < 240 ? b % tame : b % all];
+}
 
 static void append(const void *from, size_t bytes) {
   if (bytes > IN_MAX - bytes_in_count) bytes = IN_MAX - bytes_in_count;
@@ -150,31 +155,50 @@ static void append(const void *from, size_t bytes) {
 
 static void append_text(const char *text) { append(text, strlen(text)); }
 
+/* The requests of an input that is made of whole ones only. */
+static struct {
+  size_t count;
+  size_t begins[REQUESTS_MAX + 1];
+  bool is_head[REQUESTS_MAX];
+  size_t plain; /* of those: how many there are before the first that asks for another protocol */
+} requests;
+
 static void append_request(struct input *in) {
-  append_text(ONE_OF(in, methods));
+  const char *method = ONE_OF(in, methods, 4);
+  requests.is_head[requests.count] = method == methods[1];
+  requests.begins[requests.count++] = bytes_in_count;
+  append_text(method);
   append_text(" ");
-  append_text(ONE_OF(in, targets));
+  append_text(ONE_OF(in, targets, 5));
   append_text(" HTTP/");
-  append_text(ONE_OF(in, versions));
+  append_text(ONE_OF(in, versions, 1));
   append_text("\r\n");
+  bool is_plain = true;
   for (uint32_t n = below(in, 4); n > 1; n--) {
-    append_text(ONE_OF(in, headers));
+    const char *header = ONE_OF(in, headers, 3);
+    is_plain = is_plain && header != headers[4];
+    append_text(header);
     append_text("\r\n");
   }
-  append_text(ONE_OF(in, bodies));
+  if (is_plain && requests.plain == requests.count - 1) requests.plain++;
+  append_text(ONE_OF(in, bodies, 5));
 }
 
-/* As it is; or requests, most of which are right, with something else between them now and then. */
-static void take_bytes(struct input *in, bool as_it_is) {
-  bytes_in_count = 0;
+/* As it is; or requests, most of which are right, with something else between them now and then. Returns whether they
+ * are requests alone. */
+static bool take_bytes(struct input *in, bool as_it_is, bool may_be_wrong) {
+  bytes_in_count = requests.count = requests.plain = 0;
   if (as_it_is) append(in->at, (size_t)(in->end - in->at));
-  while (!as_it_is && !is_over(in)) {
-    uint32_t b = take(in);
-    char c = (char)take(in);
+  bool are_alone = !as_it_is;
+  while (!as_it_is && !is_over(in) && requests.count < REQUESTS_MAX) {
+    uint32_t b = may_be_wrong ? take(in) : 0;
     if (b < 240) append_request(in);
-    else if (b < 250) append_text(ONE_OF(in, tokens));
-    else append(&c, 1);
+    else if (b < 250) append_text(tokens[below(in, sizeof tokens / sizeof *tokens)]);
+    else append(&(char){(char)take(in)}, 1);
+    are_alone = are_alone && b < 240;
   }
+  requests.begins[requests.count] = bytes_in_count;
+  return are_alone && bytes_in_count < IN_MAX;
 }
 
 /* ---- Answers --------------------------------------------------------------------------------------------------- */
@@ -225,8 +249,12 @@ static void mask_dates(char *out, size_t bytes) {
     for (at += 6; at < out + bytes && *at != '\r'; at++) *at = '-';
 }
 
-static size_t serve_bytes(const uint8_t *sizes, size_t count, bool ends_late, size_t breaks_at, char *out) {
+/* Serves the bytes [at, end) of the input. Returns how many bytes the answers have. */
+static size_t serve_part(size_t at, size_t end, const uint8_t *sizes, size_t count, bool ends_late, size_t breaks_at,
+                         char *out) {
   memset(&socket_now, 0, sizeof socket_now);
+  socket_now.at = at;
+  socket_now.end = end;
   socket_now.sizes = sizes;
   socket_now.sizes_count = count;
   socket_now.ends_late = ends_late;
@@ -240,12 +268,35 @@ static size_t serve_bytes(const uint8_t *sizes, size_t count, bool ends_late, si
   return socket_now.out_count;
 }
 
+static size_t serve_bytes(const uint8_t *sizes, size_t count, bool ends_late, size_t breaks_at, char *out) {
+  return serve_part(0, bytes_in_count, sizes, count, ends_late, breaks_at, out);
+}
+
+/* One answer, with a body unless it is that to HEAD. */
+static void check_answer(const char *out, size_t bytes, bool is_head) {
+  const char *head_end = memmem(out, bytes, "\r\n\r\n", 4), *length = memmem(out, bytes, "Content-Length: ", 16);
+  CHECK(head_end && length && length < head_end);
+  CHECK_EQ(out + bytes - (head_end + 4), is_head ? 0 : atoi(length + 16));
+}
+
+/* The n bytes of answers are those that each request gets alone, up to one after which the connection ends. */
+static void check_alone(const char *out, size_t n) {
+  size_t at = 0;
+  for (size_t i = 0; i < requests.plain && at < n; i++) {
+    size_t m = serve_part(requests.begins[i], requests.begins[i + 1], NULL, 0, false, SIZE_MAX, outs[1]);
+    check_answer(outs[1], m, requests.is_head[i]);
+    CHECK(m <= n - at && memcmp(out + at, outs[1], m) == 0);
+    at += m;
+  }
+  if (requests.plain == requests.count) CHECK_EQ(at, n);
+}
+
 static int serve_input(void *arg) {
   struct input *in = arg;
   uint32_t how = take(in), breaks_at = take(in) * 8;
   uint8_t sizes[8];
   for (int i = 0; i < 8; i++) sizes[i] = (uint8_t)take(in);
-  take_bytes(in, how % 8 == 7);
+  bool are_requests = take_bytes(in, how % 8 == 7, how & 4);
   page_at(fed_now());
   size_t requests_before = (size_t)requests_served();
   size_t n = serve_bytes(NULL, 0, how & 2, SIZE_MAX, outs[0]);
@@ -257,6 +308,7 @@ static int serve_input(void *arg) {
     CHECK_EQ(m, n);
     CHECK(memcmp(outs[0], outs[1], n) == 0);
   }
+  if (are_requests) check_alone(outs[0], n);
   CHECK(serve_bytes(sizes, sizeof sizes, how & 2, breaks_at, outs[1]) <= breaks_at);
   return 0;
 }
