@@ -78,11 +78,20 @@ static bool sleeps(int tid) {
   return end && end[1] == ' ' && end[2] == 'S';
 }
 
+/* On its way it may sleep for a moment, too. */
+static bool sleeps_on(int tid) {
+  for (int i = 0; i < 10; i++) {
+    if (!sleeps(tid)) return false;
+    usleep(1000);
+  }
+  return true;
+}
+
 /* The last thing that it does before it sleeps is to have the descriptor watched. */
 static void start_reader(struct reader *r, int fd, bool may_be_held_up) {
   *r = (struct reader){.fd = fd, .may_be_held_up = may_be_held_up};
   CHECK_EQ(pthread_create(&r->thread, NULL, reads, r), 0);
-  WAIT_FOR(atomic_load(&r->calls) > 0 && sleeps(atomic_load(&r->tid)));
+  WAIT_FOR(atomic_load(&r->calls) > 0 && sleeps_on(atomic_load(&r->tid)));
 }
 
 static void make_pair(enum kind kind, int fds[2]) {
