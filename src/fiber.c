@@ -100,7 +100,6 @@ static inline void requeue(struct coir__worker *w, struct coir_fiber *f) {
   else requeue_special(w, f);
 }
 
-
 /* There is no stack for this new fiber. Other workers may have some: so it goes where they can take it, and out of the
  * way of those that are ready here and have theirs. */
 static void __attribute__((noinline)) shelve(struct coir__worker *w, struct coir_fiber *f) {
@@ -119,11 +118,40 @@ static void nap_if_in_vain(struct coir__worker *w) {
   coir__os_futex_wait(&never, 0, coir__os_now() + NAP_NS);
 }
 
+#if defined(COIR_TSAN)
+/* A context takes ThreadSanitizer about half a millisecond. So the next fibers have it, too; but not for ever, since
+ * the calls that a fiber does not return from, such as that of its end, stay in it. */
+#define TSAN_LIVES_MAX 500
+
+static void tsan_give_context(struct coir__worker *w, struct coir__stack *s) {
+  bool is_kept = w->tsan_kept_count > 0;
+  if (is_kept) w->tsan_kept_count--;
+  s->tsan = is_kept ? w->tsan_kept[w->tsan_kept_count].context : __tsan_create_fiber(0);
+  s->tsan_lives = is_kept ? w->tsan_kept[w->tsan_kept_count].lives : 0;
+}
+
+static void tsan_keep_context(struct coir__worker *w, struct coir__stack *s) {
+  if (++s->tsan_lives < TSAN_LIVES_MAX && w->tsan_kept_count < (int)(sizeof w->tsan_kept / sizeof *w->tsan_kept)) {
+    w->tsan_kept[w->tsan_kept_count].context = s->tsan;
+    w->tsan_kept[w->tsan_kept_count++].lives = s->tsan_lives;
+  } else {
+    __tsan_destroy_fiber(s->tsan);
+  }
+  s->tsan = NULL;
+}
+#endif
+
+void coir__switch_forget_worker(struct coir__worker *w) {
+  (void)w;
+#if defined(COIR_TSAN)
+  while (w->tsan_kept_count > 0) __tsan_destroy_fiber(w->tsan_kept[--w->tsan_kept_count].context);
+#endif
+}
+
 static void recycle(struct coir__worker *w) {
   struct coir__stack *s = w->dead;
 #if defined(COIR_TSAN)
-  __tsan_destroy_fiber(s->tsan);
-  s->tsan = NULL;
+  tsan_keep_context(w, s);
 #endif
   coir__stack_give(w, s);
 }
@@ -178,7 +206,7 @@ COIR_INLINE bool bind_stack(struct coir__worker *w, struct coir_fiber *f) {
   s->fiber = f;
   if (!s->is_guarded) f->b.flags |= COIR__FIBER_CANARY;
 #if defined(COIR_TSAN)
-  s->tsan = __tsan_create_fiber(0);
+  tsan_give_context(w, s);
 #endif
   return true;
 }
@@ -617,6 +645,9 @@ void coir_exit(int status, void *value) {
   COIR_CHECK(!w->current->stack->nest, "coir_exit is not called in a job, a fork, a parallel loop or a raw fiber");
   w->current->status = status;
   (void)coir__thrown_take(w->thrown); /* their handlers do not go on */
+#if defined(COIR_TSAN)
+  w->current->stack->tsan_lives = TSAN_LIVES_MAX; /* nobody returns from the calls that it is in */
+#endif
   coir_set_value(value);
   end(w);
 }

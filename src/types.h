@@ -226,6 +226,7 @@ struct coir__stack {
   struct coir__nest *nest;     /* (f) forks and job boundaries of the fiber on it, innermost first (job.h); or NULL */
   struct coir__raw *raw;       /* (c) while it is used: whose it is, within the fiber; NULL: the fiber's own */
   void *tsan;                  /* (f) ThreadSanitizer's context of the fiber on it */
+  uint32_t tsan_lives;         /* (f) how many fibers have had that */
   unsigned valgrind_id;        /* (c) */
   struct coir__stack *chain;   /* (l) of the depot: next magazine, in the first stack of one */
 };
@@ -573,6 +574,13 @@ struct coir__worker {
 
   struct coir__poller *poller; /* (c) its own; shared: what its fibers' descriptors are watched by, in a partition */
   struct coir__timers timers;
+#if defined(COIR_TSAN)
+  struct {
+    void *context;
+    uint32_t lives;
+  } tsan_kept[16]; /* (o) of fibers that ended, for the next ones */
+  int tsan_kept_count;
+#endif
 };
 
 /* Where a worker sleeps. ROUSED: it is awake, or is to wake. */

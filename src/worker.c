@@ -42,6 +42,7 @@ void coir__worker_destroy(struct coir__worker *w) {
   coir__runq_fini(w);
   coir__timers_fini(&w->timers);
   coir__bias_detach(w);
+  coir__switch_forget_worker(w);
   coir__free(w->rt, w->memory, sizeof *w + COIR__LINE);
 }
 

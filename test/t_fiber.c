@@ -582,10 +582,9 @@ static long resident_pages(void) {
 
 static int lives(void *arg) {
   (void)arg;
-  int n = rounds(IS_SANITIZED ? 20000 : 200000);
-  burn((void *)(intptr_t)n);
+  burn((void *)(intptr_t)rounds(200000));
   long before = resident_pages();
-  burn((void *)(intptr_t)(3 * n));
+  burn((void *)(intptr_t)rounds(600000));
   long grown = resident_pages() - before;
   if (!IS_SANITIZED) CHECK(grown < 4096);
   return 0;
