@@ -700,7 +700,10 @@ static void the_dump_tells_of_preemption(void) {
   CHECK(told.preempted >= before.preemptions && told.preempted <= after.preemptions);
   CHECK(told.handoffs >= before.handoffs && told.handoffs <= after.handoffs);
   CHECK(told.stalls >= before.stalls && told.stalls <= after.stalls);
-  CHECK(told.longest_us >= 1000 && told.longest_us <= after.longest_stall_ns / 1000);
+#ifndef COIR_HARD /* where the monitor has much shorter bounds */
+  CHECK(told.longest_us >= 1000);
+#endif
+  CHECK(told.longest_us > 0 && told.longest_us <= after.longest_stall_ns / 1000);
   CHECK(told.spares >= 4 && told.threads >= 6); /* each is on a thread of its own, and main */
   hogs_end();
 }
