@@ -23,7 +23,7 @@
 #include "fiber.c"
 #include "wait.c"
 #include "poll.c"
-#include "os/poll_epoll.c"
+#include "os/poller.c"
 #include "block.c"
 #include "file.c"
 #include "worker.c"

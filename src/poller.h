@@ -1,6 +1,6 @@
-/* What the core needs of a poller: a thing to sleep in that descriptors, a deadline and other threads can end. One file
- * per system implements it (os/poll_epoll.c). A poller is waited on by at most one thread at a time, and polled
- * (timeout 0) by any number; the other calls come from any thread. */
+/* What the core needs of a poller: a thing to sleep in that descriptors, a deadline and other threads can end.
+ * os/poller.c implements it, with a file for each system. A poller is waited on by at most one thread at a time, and
+ * polled (timeout 0) by any number; the other calls come from any thread. */
 #ifndef COIR_SRC_POLLER_H
 #define COIR_SRC_POLLER_H
 

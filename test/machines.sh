@@ -13,7 +13,7 @@ programs='smoke t_ctx t_stack t_timer t_os t_fiber t_wait t_scope t_chan t_selec
 chosen=$programs
 
 ways='clang ucontext file-by-file one-command cxx20 lto lto-clang native O3 Os O0 one-cpu quota no-uring no-membarrier no-aio
-  musl msan aarch64 aarch64-ucontext riscv64'
+  kqueue musl msan aarch64 aarch64-ucontext riscv64'
 
 # needs 'WHY' COMMAND...: skips the way unless all of them are installed
 needs() {
@@ -123,6 +123,12 @@ denied() {
 way_no-uring() { denied io_uring; }
 way_no-membarrier() { denied membarrier; }
 way_no-aio() { denied aio; }
+
+# By a stand-in of kqueue: Debian 12 has no libkqueue. A child of fork has the parent's queue there, which BSD's has not.
+way_kqueue() {
+  chosen=$(without bug_unaligned_runtime)
+  both kqueue "-DCMAKE_C_FLAGS=-DCOIR_KQUEUE=1 -isystem $here/machines/kqueue"
+}
 
 # The kernel's headers are those of this machine; the C library's must not come with them.
 way_musl() {
