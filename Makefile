@@ -18,7 +18,7 @@ sources = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.cc')
 everything = test-long asan tsan hard machines explore-deeper fuzz faults soak
 
 .PHONY: all release debug demo test bench guard explore asan tsan hard ucontext clang aarch64 fire fmt tidy install coverage
-.PHONY: test-all $(everything) clean help
+.PHONY: test-debug test-all $(everything) clean help
 all: release
 release debug: ## build
 	$(call build,$@)
