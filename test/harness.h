@@ -35,6 +35,16 @@
 #ifndef IS_SANITIZED
 #define IS_SANITIZED 0
 #endif
+#if defined(__SANITIZE_THREAD__)
+#define IS_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define IS_TSAN 1
+#endif
+#endif
+#ifndef IS_TSAN
+#define IS_TSAN 0
+#endif
 
 #define CHECK(x)                                                        \
   do {                                                                  \

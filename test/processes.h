@@ -12,17 +12,6 @@
 #include <signal.h>
 #include <sys/prctl.h>
 
-#if defined(__SANITIZE_THREAD__)
-#define IS_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define IS_TSAN 1
-#endif
-#endif
-#ifndef IS_TSAN
-#define IS_TSAN 0
-#endif
-
 #if IS_TSAN
 /* It would wait for a second at each exit while there are threads. */
 const char *__tsan_default_options(void);
