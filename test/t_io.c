@@ -904,7 +904,10 @@ FIBER_TEST(the_check_ends) {
   CHECK_EQ(finish(f), 0);
   CHECK_EQ(t.result, 1);
   close_pair(fds);
-  for (int i = 0, quiet = IS_TSAN ? 5 : 0; quiet < 5; i++) { /* five times 300 ms without a look, but TSan's */
+#ifdef __SANITIZE_THREAD__ /* with which they wake for signals */
+  return 0;
+#endif
+  for (int i = 0, quiet = 0; quiet < 5; i++) { /* five times 300 ms without a look */
     CHECK(i < 60);
     before = keeper_sleeps();
     CHECK_EQ(coir_sleep(COIR_MS(300)), 0);
