@@ -199,7 +199,7 @@ static int futex_wait(_Atomic(uint32_t) *word, uint32_t value, int64_t deadline)
 /* It holds a signal back until the thread that got it calls a function that it knows, such as clock_gettime. */
 int coir__os_futex_wait(_Atomic(uint32_t) *word, uint32_t value, int64_t deadline) {
   for (;;) {
-    int64_t soon = coir__os_now() + COIR_MS(20);
+    int64_t soon = coir__os_real_now() + COIR_MS(20);
     if (deadline <= soon) return futex_wait(word, value, deadline);
     int rc = futex_wait(word, value, soon);
     if (rc != -ETIMEDOUT) return rc;
