@@ -84,16 +84,18 @@ static void they_do_without_stealing(void) {
   }
 }
 
-/* The first of 100, most of which may be stolen. */
+/* The first of 100, most of which may be stolen. Between its start and its note the system may take its thread away and
+ * run others. */
 static void run_a_hundred(bool before_all_others, int repeat) {
-  for (int i = 0; i < repeat; i++) {
+  for (int i = 0, late = 0; i < repeat; i++) {
     int at = 0;
     run_many(notes_start, 100);
     CHECK_EQ(note_count, 100);
     while (at < 100 && notes[at].who != 0) at++;
     CHECK_EQ(notes[at].worker, 0);
     CHECK(pthread_equal(notes[at].thread, pthread_self()));
-    if (before_all_others) CHECK_EQ(at, 0);
+    late += at > 0;
+    CHECK(!before_all_others || late <= 1 + repeat / 50);
   }
 }
 

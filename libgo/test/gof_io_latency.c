@@ -156,7 +156,8 @@ static struct cost cost_now(void) {
 /* Waits for a second, several times: the process must use less than 2 % of a CPU each time, and at least once its
  * threads must sleep through. Under a sanitizer, which makes all of it dearer, once is enough for both. */
 static void check_idle(void) {
-  long best_sleeps = LONG_MAX, limit = SLEEPS_MAX + (IS_SANITIZED ? 20 : 0); /* a sanitizer's own thread looks around */
+  /* A sanitizer's own thread looks around, and ThreadSanitizer has all wake for signals. */
+  long best_sleeps = LONG_MAX, limit = IS_TSAN ? LONG_MAX : SLEEPS_MAX + (IS_SANITIZED ? 20 : 0);
   int64_t best = INT64_MAX, worst = 0;
   for (int i = 0; i < NIGHTS_MAX && (best_sleeps > limit || best > COIR_MS(20)); i++) {
     struct cost before = cost_now();
