@@ -141,9 +141,9 @@ static void tsan_keep_context(struct coir__worker *w, struct coir__stack *s) {
 }
 #endif
 
-void coir__switch_forget_worker(struct coir__worker *w) {
+void coir__switch_flush(struct coir__worker *w) {
   (void)w;
-#if defined(COIR_TSAN)
+#if defined(COIR_TSAN) /* which waits at the end of a process for those that it has */
   while (w->tsan_kept_count > 0) __tsan_destroy_fiber(w->tsan_kept[--w->tsan_kept_count].context);
 #endif
 }

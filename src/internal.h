@@ -413,7 +413,7 @@ static inline void coir__breathe(struct coir__worker *w) {
 /* f is ready, as before: queues it behind the others. w: of its runtime, and the caller's to use; or NULL. */
 void coir__requeue(struct coir__worker *w, struct coir_fiber *f);
 void coir__switch_prepare_thread(struct coir__thread *t); /* before a thread runs its first fiber */
-void coir__switch_forget_worker(struct coir__worker *w);  /* before the worker goes */
+void coir__switch_flush(struct coir__worker *w);          /* when a worker has run its last fiber */
 /* A waiting fiber's wait is over: queue it. `w`: the worker that the calling thread carries, or NULL. */
 void coir__ready(struct coir__worker *w, struct coir_fiber *f);
 void coir__switch_away(struct coir__worker *w, enum coir__after after); /* next fiber, or the thread's own stack */

@@ -42,7 +42,6 @@ void coir__worker_destroy(struct coir__worker *w) {
   coir__runq_fini(w);
   coir__timers_fini(&w->timers);
   coir__bias_detach(w);
-  coir__switch_forget_worker(w);
   coir__free(w->rt, w->memory, sizeof *w + COIR__LINE);
 }
 
@@ -187,6 +186,7 @@ bool coir__worker_loop(struct coir__worker *w, struct coir__thread *t) {
   if (w->spare) coir__stack_give(w, w->spare);
   w->spare = NULL;
   coir__stack_flush(w);
+  coir__switch_flush(w);
   coir__carry_end(w, t);
   return true;
 }
