@@ -21,7 +21,7 @@ set(coir_long_tests
   "^(GoFiber|Csp).*Test_w[28]$"
   "^GoFiber(Deadlock|IoClose|IoLatency|IoRace|IoTimeout|LibTicker|Poller|Sleep)Test$")
 if(COIR_SANITIZE) # which takes as long as if there were many more workers
-  list(APPEND coir_long_tests "_w[28]$")
+  list(APPEND coir_long_tests "_w[28]$" "^(GoFiber|Csp).*Test_w1$")
 endif()
 set(coir_once_tests "^(bench_runner|check_typed|docs|explore|explore_mutations|guards|guards_self_test|model|tidy)$")
 
