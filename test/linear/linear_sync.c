@@ -163,11 +163,12 @@ static void call_group(struct client *c) {
   note(c, began, what, what == ADD, result);
 }
 
-/* Each begins with one, and adds only as long as it has one: what is complete stays so. */
+/* Each begins with one, and adds only as long as it has one: what is complete stays so. Nor does it ever have more than
+ * there is room for to note that it gives them back. */
 static void call_counter(struct client *c) {
   int64_t *mine = c->arg, deadline = draw_deadline(c);
-  bool has = mine[c->number] > 0;
-  enum what what = draw(c, 4) == 0 ? IS_COMPLETE : !has ? WAIT : draw(c, 4) == 0 ? ADD : DONE;
+  bool has = mine[c->number] > 0, has_many = mine[c->number] >= OPS_MAX / 4;
+  enum what what = draw(c, 4) == 0 ? IS_COMPLETE : !has ? WAIT : draw(c, 4) == 0 && !has_many ? ADD : DONE;
   if (has && what == IS_COMPLETE && draw(c, 2)) what = WAIT, deadline = 0;
   int64_t began = history_tick(), result = 0, added = (int64_t)draw(c, 2) + 1;
   if (what == ADD) mine[c->number] += added;
