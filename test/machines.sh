@@ -43,8 +43,9 @@ run_in() {
 without() { for program in $programs; do case " $* " in *" $program "*) ;; *) echo "$program" ;; esac; done; }
 
 both() { make_in "$@" && run_in "$1"; }
-# The same without what mostly waits for the system, whose tests see little of how they are compiled.
-compiled() { chosen=$(without t_io t_file t_signal t_process t_resolve t_deadlock t_carry t_sched fault_alloc) && both "$@"; }
+# What mostly waits for the system sees little of how it is compiled.
+by_system='t_io t_file t_signal t_process t_resolve t_deadlock t_carry t_sched fault_alloc'
+compiled() { chosen=$(without $by_system) && both "$@"; }
 plain() { make_in plain > /dev/null; } # shared by the ways that differ in how the programs are run
 
 stand_in=(-DCMOCKA_INCLUDE="$here/machines" -DCMOCKA_LIBRARY=m -DCMAKE_CXX_COMPILER=NOTFOUND)
@@ -120,9 +121,9 @@ denied() {
   plain && "${CC:-cc}" -O1 -Wall -Wextra "$here/machines/deny.c" -o "$build/deny" || return
   for error in ENOSYS EPERM; do run_in plain "$build/deny" $error "$@" -- || return; done
 }
-way_no-uring() { denied io_uring; }
-way_no-membarrier() { denied membarrier; }
-way_no-aio() { denied aio; }
+way_no-uring() { chosen="smoke t_runtime $by_system" && denied io_uring; }
+way_no-membarrier() { chosen=$(without $by_system) && denied membarrier; }
+way_no-aio() { chosen='smoke t_runtime t_file t_io fault_alloc' && denied aio; }
 
 # By a stand-in of kqueue: Debian 12 has no libkqueue. A child of fork has the parent's queue there, which BSD's has not.
 way_kqueue() {
