@@ -35,13 +35,13 @@
 #include <linux/membarrier.h>
 #include <poll.h>
 #include <sched.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/poll.h> /* not <poll.h>: our own poll.h lies on the search path */
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
