@@ -35,7 +35,6 @@
 #include <linux/membarrier.h>
 #include <poll.h>
 #include <sched.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
