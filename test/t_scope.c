@@ -430,7 +430,13 @@ ON_BOTH(the_first_cause_counts) {
   coir_scope_cancel(NULL, 0);
 }
 
+static int waits_then_ends(void *event) {
+  CHECK_EQ(coir_event_wait(event, COIR_NEVER), 0);
+  return 4;
+}
+
 ON_BOTH(a_cancelled_scope_takes_no_more_fibers) {
+  struct coir_event may_end = {0};
   struct coir_fiber *f = (struct coir_fiber *)&f;
   struct coir_scope *s = open_scope(0, COIR_NEVER);
   coir_scope_cancel(s, -EIO);
@@ -439,8 +445,9 @@ ON_BOTH(a_cancelled_scope_takes_no_more_fibers) {
   CHECK_EQ(coir_scope_spawn(NULL, ends_with, NULL, NULL, NULL), -ECANCELED);
   struct coir_scope *inner = open_scope(0, COIR_NEVER); /* is not cancelled */
   CHECK_EQ(coir_scope_reason(inner), 0);
-  f = spawn_into(inner, naps_then_ends_with, STATUS(4));
+  f = spawn_into(inner, waits_then_ends, &may_end);
   CHECK_EQ(coir_join(f, NULL, COIR_NEVER), -ECANCELED); /* this one's body is still told of the outer one */
+  coir_event_set(&may_end);
   CHECK_EQ(join(f), 4);
   CHECK_EQ(coir_scope_close(inner), 0);
   CHECK_EQ(coir_scope_close(s), -EIO);
