@@ -89,7 +89,7 @@ fmt: ## format the C sources
 tidy: ## check the style; with clang-tidy where it is installed
 	tools/tidy.sh
 	$(call build,release)
-	! command -v clang-tidy > /dev/null || clang-tidy --quiet -p out/release $(wildcard src/*.c) $(filter-out src/os/poll_%,$(wildcard src/os/*.c))
+	! command -v clang-tidy > /dev/null || clang-tidy --quiet -p out/release $(wildcard src/*.c src/os/*.c)
 install: release ## install to PREFIX (default /usr/local); DESTDIR is honoured
 	cmake --install out/release --prefix $(PREFIX)
 clean: ## remove every build

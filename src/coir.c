@@ -23,6 +23,8 @@
 #include "fiber.c"
 #include "wait.c"
 #include "poll.c"
+#include "os/poll_epoll.c"
+#include "os/poll_kqueue.c"
 #include "os/poller.c"
 #include "block.c"
 #include "file.c"

@@ -1,11 +1,27 @@
-/* poller.c for Linux: epoll, and an eventfd for wakes, which is watched by edges and never read: every write to it is
+/* queue.h for Linux: epoll, and an eventfd for wakes, which is watched by edges and never read: every write to it is
  * an edge, and its counter would take centuries to fill.
  *
  * Timeouts are in nanoseconds where the kernel has epoll_pwait2 (Linux 5.11), else in milliseconds, rounded up.
  * Sandboxes that do not know the call say EPERM instead of ENOSYS. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+
+#if !defined(COIR_KQUEUE)
+
+#include <errno.h>
+#include <limits.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "os.h"
+#include "queue.h"
+
+/* Not inlined, so that the address of errno does not live longer than the call. */
+#define LEAF __attribute__((noinline))
 
 #ifndef SYS_epoll_pwait2
 #define SYS_epoll_pwait2 441 /* the same number on every architecture */
@@ -15,6 +31,12 @@
 #define WATCHED (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET)
 
 static _Atomic(bool) no_pwait2; /* (a) the kernel refused epoll_pwait2 once */
+
+static LEAF void shut(int fd) {
+  int saved = errno;
+  if (fd >= 0) close(fd);
+  errno = saved;
+}
 
 static LEAF int epoll_make(void) {
   int saved = errno, rc = epoll_create1(EPOLL_CLOEXEC);
@@ -30,7 +52,7 @@ static LEAF int bell_make(void) {
   return rc;
 }
 
-static LEAF void queue_ring(struct coir__poller *p) {
+LEAF void coir__queue_ring(struct coir__poller *p) {
   int saved = errno;
   uint64_t one = 1;
   ssize_t n = write(p->bell, &one, sizeof one);
@@ -70,35 +92,35 @@ static LEAF int take(int epoll, struct epoll_event *events, int64_t ns) {
   return rc;
 }
 
-static void queue_shut(struct coir__poller *p) {
+void coir__queue_shut(struct coir__poller *p) {
   shut(p->bell);
   shut(p->queue);
 }
 
-static int queue_open(struct coir__poller *p) {
+int coir__queue_open(struct coir__poller *p) {
   p->bell = -1;
   int rc = p->queue = epoll_make();
   if (rc >= 0) rc = p->bell = bell_make();
   if (rc >= 0) rc = control(p->queue, EPOLL_CTL_ADD, p->bell, WAKE_TAG, EPOLLIN | EPOLLET);
-  if (rc < 0) queue_shut(p);
+  if (rc < 0) coir__queue_shut(p);
   return rc;
 }
 
-static int queue_rewatch(struct coir__poller *p, int fd, uint64_t tag) {
+int coir__queue_rewatch(struct coir__poller *p, int fd, uint64_t tag) {
   return control(p->queue, EPOLL_CTL_MOD, fd, tag, WATCHED);
 }
 
-static int queue_watch(struct coir__poller *p, int fd, uint64_t tag) {
+int coir__queue_watch(struct coir__poller *p, int fd, uint64_t tag) {
   int rc;
   do {
     rc = control(p->queue, EPOLL_CTL_ADD, fd, tag, WATCHED);
     if (rc == 0) atm_add_rlx(&p->watched, 1); /* relaxed: a count, read as a hint */
-    if (rc == -EEXIST) rc = queue_rewatch(p, fd, tag);
+    if (rc == -EEXIST) rc = coir__queue_rewatch(p, fd, tag);
   } while (rc == -ENOENT); /* the file that was there a moment ago is gone: the number stands for another one */
   return rc;
 }
 
-static bool queue_unwatch(struct coir__poller *p, int fd) { return control(p->queue, EPOLL_CTL_DEL, fd, 0, 0) == 0; }
+bool coir__queue_unwatch(struct coir__poller *p, int fd) { return control(p->queue, EPOLL_CTL_DEL, fd, 0, 0) == 0; }
 
 /* What an event means for who waits: hang-up and errors are for both directions, since calls of both return at once. */
 static inline uint32_t meaning(uint32_t events) {
@@ -109,7 +131,7 @@ static inline uint32_t meaning(uint32_t events) {
   return bits;
 }
 
-static inline int queue_take(struct coir__poller *p, struct coir__poll_ready *ready, int64_t ns, bool *was_rung) {
+int coir__queue_take(struct coir__poller *p, struct coir__poll_ready *ready, int64_t ns, bool *was_rung) {
   struct epoll_event events[COIR__POLL_BATCH];
   int n = take(p->queue, events, ns), count = 0;
   for (int i = 0; i < n; i++) {
@@ -119,3 +141,5 @@ static inline int queue_take(struct coir__poller *p, struct coir__poll_ready *re
   }
   return count;
 }
+
+#endif

@@ -1,14 +1,35 @@
-/* poller.c for BSD and macOS: kqueue (Lemon, 2001), with a user event for wakes.
+/* queue.h for BSD and macOS: kqueue (Lemon, 2001), with a user event for wakes.
  *
  * A descriptor has two filters, for input and for output, both with EV_CLEAR, which is an edge; what has only one
  * direction may refuse the other. EV_ADD makes a filter; EV_ENABLE changes one that is there, and is ENOENT where there
  * is none. Both report anew what is ready. A close(2) takes a number's filters away, whatever else refers to the file.
  *
  * A child of fork does not have the queue at all: its number may be another file's there, and is not closed. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+
+#if defined(COIR_KQUEUE)
+
+#include <errno.h>
 #include <sys/event.h>
 #include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "os.h"
+#include "queue.h"
+
+/* Not inlined, so that the address of errno does not live longer than the call. */
+#define LEAF __attribute__((noinline))
 
 #define WAKE_IDENT 0
+
+static LEAF void shut(int fd) {
+  int saved = errno;
+  if (fd >= 0) close(fd);
+  errno = saved;
+}
 
 /* Of two changes: 0 when one of them was made, else the first one's error. Takes no events: EV_RECEIPT. */
 static LEAF int change_both(int queue, int fd, uint16_t flags, uint64_t tag) {
@@ -60,36 +81,36 @@ static LEAF int take(int queue, struct kevent *events, int64_t ns) {
   return rc;
 }
 
-static void queue_ring(struct coir__poller *p) { change_bell(p->queue, 0, NOTE_TRIGGER); }
+void coir__queue_ring(struct coir__poller *p) { change_bell(p->queue, 0, NOTE_TRIGGER); }
 
-static void queue_shut(struct coir__poller *p) {
-  if (p->fork != atm_load_rlx(&forks)) return;
+void coir__queue_shut(struct coir__poller *p) {
+  if (coir__poller_is_foreign(p)) return;
   change_bell(p->queue, EV_DELETE, 0);
   shut(p->queue);
 }
 
-static int queue_open(struct coir__poller *p) {
+int coir__queue_open(struct coir__poller *p) {
   p->bell = -1;
   int rc = p->queue = queue_make();
   if (rc >= 0) rc = change_bell(p->queue, EV_ADD | EV_CLEAR, 0);
-  if (rc < 0) queue_shut(p);
+  if (rc < 0) coir__queue_shut(p);
   return rc;
 }
 
-static int queue_rewatch(struct coir__poller *p, int fd, uint64_t tag) {
+int coir__queue_rewatch(struct coir__poller *p, int fd, uint64_t tag) {
   return change_both(p->queue, fd, EV_ENABLE | EV_CLEAR, tag);
 }
 
-static int queue_watch(struct coir__poller *p, int fd, uint64_t tag) {
+int coir__queue_watch(struct coir__poller *p, int fd, uint64_t tag) {
   if (is_always_ready(fd)) return -EPERM;
-  int rc = queue_rewatch(p, fd, tag);
+  int rc = coir__queue_rewatch(p, fd, tag);
   if (rc != -ENOENT) return rc;
   rc = change_both(p->queue, fd, EV_ADD | EV_CLEAR, tag);
   if (rc == 0) atm_add_rlx(&p->watched, 1); /* relaxed: a count, read as a hint */
   return rc;
 }
 
-static bool queue_unwatch(struct coir__poller *p, int fd) { return change_both(p->queue, fd, EV_DELETE, 0) == 0; }
+bool coir__queue_unwatch(struct coir__poller *p, int fd) { return change_both(p->queue, fd, EV_DELETE, 0) == 0; }
 
 static inline uint32_t meaning(const struct kevent *event) {
   uint32_t bits = event->filter == EVFILT_READ ? COIR__POLL_IN : COIR__POLL_OUT;
@@ -98,7 +119,7 @@ static inline uint32_t meaning(const struct kevent *event) {
   return bits;
 }
 
-static inline int queue_take(struct coir__poller *p, struct coir__poll_ready *ready, int64_t ns, bool *was_rung) {
+int coir__queue_take(struct coir__poller *p, struct coir__poll_ready *ready, int64_t ns, bool *was_rung) {
   struct kevent events[COIR__POLL_BATCH];
   int n = take(p->queue, events, ns), count = 0;
   for (int i = 0; i < n; i++) {
@@ -109,3 +130,5 @@ static inline int queue_take(struct coir__poller *p, struct coir__poll_ready *re
   }
   return count;
 }
+
+#endif
