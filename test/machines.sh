@@ -144,8 +144,9 @@ way_musl() {
 }
 
 # qemu-user 7.2 ends, or hangs, in children of fork when there are threads (an assertion in qemu_plugin_vcpu_init_hook),
-# has no seccomp, and memory of its own; what checks the like is left out.
-by_qemu='t_backtrace t_ctx t_deadlock t_file t_io t_process t_raw_fiber t_runtime t_scope'
+# has no seccomp, and memory of its own; what checks the like is left out. t_signal, which forks, too, ends by SIGSEGV or
+# hangs there more often than not: why is not known.
+by_qemu='t_backtrace t_ctx t_deadlock t_file t_io t_process t_raw_fiber t_runtime t_scope t_signal'
 
 # on_aarch64 FOLDER CMAKE_ARGUMENT...
 on_aarch64() {
