@@ -93,7 +93,7 @@ int coir__queue_open(struct coir__poller *p) {
   p->bell = -1;
   int rc = p->queue = queue_make();
   if (rc >= 0) rc = change_bell(p->queue, EV_ADD | EV_CLEAR, 0);
-  if (rc < 0) coir__queue_shut(p);
+  if (rc < 0 && p->queue >= 0) coir__queue_shut(p);
   return rc;
 }
 
