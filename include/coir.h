@@ -914,7 +914,7 @@ COIR_API int coir_runtime_run(struct coir_runtime *runtime, coir_fn fn, void *ar
 COIR_API int coir_runtime_start(struct coir_runtime *runtime);
 
 enum coir_stop {
-  COIR_STOP_DRAIN = 0, /* wait until every fiber has ended by itself */
+  COIR_STOP_DRAIN = 0, /* wait until every fiber has ended by itself, and for a moment no other is there */
   COIR_STOP_CANCEL,    /* cancel every fiber, at every wait that it makes from now on, and wait until all have ended */
   COIR_STOP_ABANDON,   /* let running fibers reach their next suspension, and calls on pool threads their end, then
                           drop all fibers where they are: their memory is reclaimed, their clean-up code does not run,
@@ -922,7 +922,8 @@ enum coir_stop {
 };
 
 /* Stops a runtime that coir_runtime_start started, and waits for its threads. It can be started again. Fibers that
- * other threads spawn while it stops may have to wait for that.
+ * other threads spawn while it stops may have to wait for that. Where these overlap without a gap there is no moment
+ * without a fiber: have such threads end first, or give a deadline.
  *
  * Returns 0; -ETIMEDOUT when fibers were left at `deadline` (it then runs on, except that cancellation stays asked
  * for); -EINVAL when it was not started by coir_runtime_start; -EDEADLK when called by one of its own fibers. */

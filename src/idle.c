@@ -464,10 +464,12 @@ static bool last_look(struct coir__worker *w, int64_t *span) {
 }
 
 /* Waits a moment for what others may send or leave to be taken. True: something came. It leaves the processor to
- * whoever else may need it for that: all the time where only threads outside are awake, else now and then. */
+ * whoever else may need it for that: all the time where only threads outside are awake, else now and then. Not while
+ * somebody wants to know whether a fiber is left, which is for who goes idle to tell. */
 static bool spin(struct coir__worker *w) {
   bool outside = atm_load_rlx(&w->rt->idle_mask) == (everybody(w->rt) & ~bit_of(w));
   if (COIR_LIKELY(w->credit < CREDIT_SPINS) || (outside && !w->was_fed)) return false;
+  if (atm_load_rlx(&w->rt->watched)) return false;
   int64_t end = coir__os_now() + SPIN_NS;
   do {
     for (int i = 0; i < 32 && !outside && !atm_load_acq(&w->attention); i++) coir__pause();

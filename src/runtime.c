@@ -12,6 +12,8 @@
 
 #include "internal.h"
 
+#define STOP_ROUNDS 4
+
 static pthread_mutex_t runtimes_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct coir_runtime *runtimes;                            /* (l) runtimes_lock */
 static pthread_mutex_t default_lock = PTHREAD_MUTEX_INITIALIZER; /* before runtimes_lock */
@@ -451,8 +453,11 @@ int coir__runtimes_on(void) { return atm_load_sc(&runtimes_on); }
  * new then. */
 static void serves_nobody(struct coir_runtime *rt) {
   pthread_mutex_lock(&rt->control);
-  if (atm_load_acq(&rt->watched)) pthread_cond_broadcast(&rt->ended);
-  else if (atm_load_acq(&rt->deadlocked) && !rt->stopping && coir__live(rt) == 0) {
+  bool is_true = coir__live(rt) == 0;
+  if (is_true && atm_load_acq(&rt->watched)) {
+    rt->drained = true;
+    pthread_cond_broadcast(&rt->ended);
+  } else if (is_true && atm_load_acq(&rt->deadlocked) && !rt->stopping) {
     atm_store_rlx(&rt->cancel_all, 0);
     atm_store_rel(&rt->deadlocked, 0); /* pairs with the acquire in look_and_act() */
   }
@@ -525,16 +530,21 @@ static bool wait_for_news(struct coir_runtime *rt, int64_t deadline) {
   return rc == 0;
 }
 
-/* Waits, with `control` held, until no fiber is left. */
+/* Whether there was a moment, since somebody waits for it, at which no fiber was left. `control` is held. */
+static bool is_drained(struct coir_runtime *rt) { return rt->drained || coir__live(rt) == 0; }
+
+/* Waits, with `control` held, for a moment at which no fiber is left. It counts also if it is over before we look: else
+ * threads outside that go on spawning could keep us here for ever. */
 static int wait_for_last(struct coir_runtime *rt, int64_t deadline) {
   int rc = 0;
   struct coir__thread *sleeper = deadline == COIR_NEVER ? stop_sleep_begin(rt) : NULL;
   int64_t limit = sleeper ? coir__os_now() + COIR__SLEEPER_LOOKS : deadline;
+  rt->drained = false;
   atm_store_sc(&rt->watched, 1);
   coir__idle_attention(rt); /* who is idle already adds up once more */
-  while (!rc && !rt->halted && coir__live(rt) != 0) {
+  while (!rc && !rt->halted && !is_drained(rt)) {
     if (wait_for_news(rt, limit)) continue;
-    if (limit == deadline) rc = coir__live(rt) ? -ETIMEDOUT : 0;
+    if (limit == deadline) rc = is_drained(rt) ? 0 : -ETIMEDOUT;
     else coir__runtime_thread_sleeps();
     limit = deadline;
   }
@@ -543,9 +553,10 @@ static int wait_for_last(struct coir_runtime *rt, int64_t deadline) {
   return rt->halted ? 0 : rc;
 }
 
-/* Halts the threads when the time has come; `control` is held, but not while they leave. */
+/* Halts the threads when the time has come; `control` is held, but not while they leave. Who spawned meanwhile is not
+ * left behind, unless there is no end of it. */
 static int stop_threads(struct coir_runtime *rt, enum coir_stop how, int64_t deadline) {
-  for (;;) {
+  for (int round = 1;; round++) {
     int rc = how == COIR_STOP_ABANDON ? 0 : wait_for_last(rt, deadline);
     if (rc) return rc;
     pthread_mutex_unlock(&rt->control);
@@ -559,7 +570,7 @@ static int stop_threads(struct coir_runtime *rt, enum coir_stop how, int64_t dea
       has_latecomers(rt); /* they stay for the next start */
       return 0;
     }
-    if (!has_latecomers(rt) || start_threads(rt, 0) != 0) return 0;
+    if (!has_latecomers(rt) || round == STOP_ROUNDS || start_threads(rt, 0) != 0) return 0;
     set_phase(rt, COIR__PHASE_SERVE);
   }
 }

@@ -693,6 +693,7 @@ struct coir_runtime {
   pthread_mutex_t control;                    /* start, stop, run, destroy; not taken by workers, but for `ended` */
   pthread_cond_t ended;                       /* with control: somebody waits in coir_runtime_stop for the last fiber */
   bool stopping;                              /* (l) control */
+  bool drained;                               /* (l) control: no fiber was left at a moment while it was watched */
   bool serving;                               /* (l) control: coir_runtime_start started it */
   bool halted;                                /* (l) control: coir_runtime_halt was called since */
   struct coir__lock deadlock_lock;            /* held by the one worker that looks */
