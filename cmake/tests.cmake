@@ -15,7 +15,7 @@ set(coir_light_tests
 set(coir_long_tests
   "^(e_httpd|soak_httpd)_w2$"
   "^(fire_c|fire_cxx)_w[24]$"
-  "^stress_(chan|chan_race|chan_windows|core|job|scope|sync|wait)_w[28]$"
+  "^stress_(chan|chan_race|chan_windows|core|job|scope|signal|sync|wait)_w[28]$"
   "^(t_carry|t_deadlock|t_io|t_job_fork|t_job_fork_fail|t_job_system|t_monitor_edge|t_scope|t_sort|t_tick)_w[28]$"
   "^t_io_traced_w1$"
   "^(GoFiber|Csp).*Test_w[28]$"

@@ -47,7 +47,7 @@ static void announce(const struct coir__thread *t, struct coir_fiber *to, bool d
   __sanitizer_start_switch_fiber(dying ? NULL : fake, low, bytes);
 #endif
 #if defined(COIR_TSAN)
-  __tsan_switch_to_fiber(to ? to->stack->tsan : t->tsan, 0);
+  coir__os_tsan_switch(to ? to->stack->tsan : t->tsan);
 #endif
 }
 #define ANNOUNCE(t, to, dying, fake) announce(t, to, dying, fake)
@@ -126,7 +126,7 @@ static void nap_if_in_vain(struct coir__worker *w) {
 static void tsan_give_context(struct coir__worker *w, struct coir__stack *s) {
   bool is_kept = w->tsan_kept_count > 0;
   if (is_kept) w->tsan_kept_count--;
-  s->tsan = is_kept ? w->tsan_kept[w->tsan_kept_count].context : __tsan_create_fiber(0);
+  s->tsan = is_kept ? w->tsan_kept[w->tsan_kept_count].context : coir__os_tsan_create();
   s->tsan_lives = is_kept ? w->tsan_kept[w->tsan_kept_count].lives : 0;
 }
 
@@ -135,7 +135,7 @@ static void tsan_keep_context(struct coir__worker *w, struct coir__stack *s) {
     w->tsan_kept[w->tsan_kept_count].context = s->tsan;
     w->tsan_kept[w->tsan_kept_count++].lives = s->tsan_lives;
   } else {
-    __tsan_destroy_fiber(s->tsan);
+    coir__os_tsan_destroy(s->tsan);
   }
   s->tsan = NULL;
 }
@@ -144,7 +144,7 @@ static void tsan_keep_context(struct coir__worker *w, struct coir__stack *s) {
 void coir__switch_flush(struct coir__worker *w) {
   (void)w;
 #if defined(COIR_TSAN) /* which waits at the end of a process for those that it has */
-  while (w->tsan_kept_count > 0) __tsan_destroy_fiber(w->tsan_kept[--w->tsan_kept_count].context);
+  while (w->tsan_kept_count > 0) coir__os_tsan_destroy(w->tsan_kept[--w->tsan_kept_count].context);
 #endif
 }
 
@@ -1058,7 +1058,7 @@ static void drop(struct dropping *d, struct coir_fiber *f) {
   while (s && s->raw) s = s->raw->drop(s->raw);
   if (s) {
 #if defined(COIR_TSAN)
-    __tsan_destroy_fiber(s->tsan);
+    coir__os_tsan_destroy(s->tsan);
     s->tsan = NULL;
 #endif
     s->fiber = NULL;

@@ -14,6 +14,9 @@
 
 #include "types.h"
 
+/* For what uses errno: not inlined, so that its address does not live longer than the call. */
+#define COIR_LEAF __attribute__((noinline))
+
 size_t coir__os_page(void);
 
 /* Reserves address space: private, anonymous, readable and writable, not accounted (NORESERVE), no huge pages unless
@@ -43,6 +46,13 @@ static inline bool coir__os_is_simulated(void) { return atm_load_rlx(&coir__os_c
  * when the word differs, -ETIMEDOUT, -EINTR. Wakes one sleeper. Private futexes. */
 int coir__os_futex_wait(_Atomic(uint32_t) *word, uint32_t value, int64_t deadline);
 void coir__os_futex_wake(_Atomic(uint32_t) *word, int count);
+
+#if defined(COIR_TSAN)
+/* ThreadSanitizer's contexts of fibers. The calling thread has `to` from here on; the stack is the same. */
+void coir__os_tsan_switch(void *to);
+void *coir__os_tsan_create(void);
+void coir__os_tsan_destroy(void *context);
+#endif
 
 /* CPUs, by the numbers that the system has for them. */
 #define COIR__CPUS_MAX 8192 /* no kernel has more */

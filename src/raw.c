@@ -31,9 +31,6 @@
 #if defined(COIR_ASAN)
 #include <sanitizer/common_interface_defs.h>
 #endif
-#if defined(COIR_TSAN)
-#include <sanitizer/tsan_interface.h>
-#endif
 
 #define RAW_STACK_BYTES ((size_t)64 << 10)
 
@@ -67,7 +64,7 @@ static void raw_announce(const struct coir__stack *to, void **fake) {
   __sanitizer_start_switch_fiber(fake, to->low, (size_t)(to->top - to->low));
 #endif
 #if defined(COIR_TSAN)
-  __tsan_switch_to_fiber(to->tsan, 0);
+  coir__os_tsan_switch(to->tsan);
 #endif
 }
 static void raw_arrived(void *fake) {
@@ -159,7 +156,7 @@ static void __attribute__((noinline)) raw_begin(struct coir__worker *w, struct c
   s->nest = &r->nest;
   s->raw = &r->raw;
 #if defined(COIR_TSAN)
-  s->tsan = __tsan_create_fiber(0);
+  s->tsan = coir__os_tsan_create();
 #endif
   raw_announce(s, &fake);
   coir__ctx_start(&r->outer_sp, s->top, raw_main, w);
@@ -263,7 +260,7 @@ static struct coir__depot *raw_depot(void) {
 static void raw_forget(struct coir_raw_fiber *r) {
   struct coir__stack *s = r->stack;
 #if defined(COIR_TSAN)
-  if (s->tsan) __tsan_destroy_fiber(s->tsan);
+  if (s->tsan) coir__os_tsan_destroy(s->tsan);
   s->tsan = NULL;
 #endif
   coir__stack_forget(s);

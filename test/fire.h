@@ -23,22 +23,7 @@
 
 #include "coir.h"
 #include "coir_io.h"
-
-#if defined(__has_feature)
-#define FIRE_HAS_FEATURE(x) __has_feature(x)
-#else
-#define FIRE_HAS_FEATURE(x) 0
-#endif
-#if defined(__SANITIZE_THREAD__) || FIRE_HAS_FEATURE(thread_sanitizer)
-#define FIRE_IS_TSAN 1
-#else
-#define FIRE_IS_TSAN 0
-#endif
-#if FIRE_IS_TSAN || defined(__SANITIZE_ADDRESS__) || FIRE_HAS_FEATURE(address_sanitizer)
-#define FIRE_IS_SANITIZED 1
-#else
-#define FIRE_IS_SANITIZED 0
-#endif
+#include "sanitizers.h"
 
 #define FIRE_CHECK(x)                                                   \
   do {                                                                  \
@@ -161,7 +146,7 @@ static int fire_main(int argc, char **argv, const struct fire_act *acts, int act
   fire.acts = acts;
   fire.act_count = act_count;
   fire.seconds = fire_number(argc > 1 ? argv[1] : getenv("COIR_FIRE_SECONDS"), 10);
-  fire.hog_count = fire_number(getenv("FIRE_HOGS"), FIRE_IS_SANITIZED ? 16 : 32);
+  fire.hog_count = fire_number(getenv("FIRE_HOGS"), IS_SANITIZED ? 16 : 32);
   fire.seed = (uint64_t)fire_number(getenv("FIRE_SEED"), (int)(coir_now() / 1000 % 1000000) + 1);
   FIRE_CHECK(act_count <= FIRE_ACTS_MAX && fire.hog_count <= FIRE_HOGS_MAX);
   printf("%d hogs for %d s, seed %llu\n", fire.hog_count, fire.seconds, (unsigned long long)fire.seed);

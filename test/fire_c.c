@@ -419,7 +419,7 @@ int main(int argc, char **argv) {
   for (token = 1; token <= TOKENS; token++) FIRE_CHECK(COIR_SEND(tokens, &token, 0) == 0);
   for (int i = 0; i < REGISTERS_KINDS; i++)
     for (int j = 0; j < 4; j++) sums[i][j] = registers_run(i, (uint64_t)j, 30000);
-  if (FIRE_IS_TSAN) FIRE_CHECK(setenv("TZ", "UTC", 1) == 0); /* else libc reads it under a lock that nobody sees */
+  if (IS_TSAN) FIRE_CHECK(setenv("TZ", "UTC", 1) == 0); /* else libc reads it under a lock that nobody sees */
   for (int i = 0; i < VARIABLES; i++) {
     char name[32];
     variable(name, i);
@@ -430,7 +430,7 @@ int main(int argc, char **argv) {
   lines = fdopen(fds[1], "w");
   FIRE_CHECK(input && lines && pthread_create(&reader, NULL, read_lines, input) == 0);
 
-  int rc = fire_main(argc, argv, acts, (int)(sizeof acts / sizeof *acts) - 2 * FIRE_IS_TSAN);
+  int rc = fire_main(argc, argv, acts, (int)(sizeof acts / sizeof *acts) - 2 * IS_TSAN);
 
   FIRE_CHECK(fclose(lines) == 0 && pthread_join(reader, NULL) == 0 && fclose(input) == 0);
   FIRE_CHECK(lines_read == lines_written && lines_read > 0);

@@ -7,6 +7,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1
 #endif
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -24,27 +25,7 @@
 #include <cmocka.h>
 
 #include "coir.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define IS_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define IS_SANITIZED 1
-#endif
-#endif
-#ifndef IS_SANITIZED
-#define IS_SANITIZED 0
-#endif
-#if defined(__SANITIZE_THREAD__)
-#define IS_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define IS_TSAN 1
-#endif
-#endif
-#ifndef IS_TSAN
-#define IS_TSAN 0
-#endif
+#include "sanitizers.h"
 
 #define CHECK(x)                                                        \
   do {                                                                  \
@@ -98,6 +79,16 @@ static inline uint64_t rng_seed(uint64_t seed) { return seed * UINT64_C(0x9e3779
 
 /* A number of rounds, fewer where a sanitizer makes each one slow. */
 static inline int rounds(int n) { return IS_SANITIZED ? (n + 9) / 10 : n; }
+
+/* How many descriptors are open: to be compared with what it was before. */
+static inline int fd_count(void) {
+  int n = 0;
+  DIR *dir = opendir("/proc/self/fd");
+  CHECK(dir);
+  while (readdir(dir)) n++;
+  closedir(dir);
+  return n;
+}
 
 static inline struct coir_runtime *make_runtime(struct coir_config config) {
   struct coir_runtime *rt = NULL;

@@ -9,7 +9,7 @@ build=${MACHINES_BUILD:-$root/out/machines}
 jobs=$(nproc)
 programs='smoke t_ctx t_stack t_timer t_os t_fiber t_wait t_scope t_chan t_select t_sync t_runtime t_sched t_io t_file
   t_signal t_process t_resolve t_carry t_preempt_state t_tls t_gen t_raw_fiber t_job t_job_fork t_sort
-  t_backtrace t_deadlock stress_core stress_chan stress_job fire_c fault_alloc bug_unaligned_runtime'
+  t_backtrace t_deadlock stress_core stress_chan stress_job stress_signal fire_c fault_alloc bug_unaligned_runtime'
 chosen=$programs
 
 ways='clang ucontext file-by-file one-command cxx20 lto lto-clang native O3 Os O0 one-cpu quota no-uring no-membarrier no-aio
@@ -44,7 +44,7 @@ without() { for program in $programs; do case " $* " in *" $program "*) ;; *) ec
 
 both() { make_in "$@" && run_in "$1"; }
 # What mostly waits for the system sees little of how it is compiled.
-by_system='t_io t_file t_signal t_process t_resolve t_deadlock t_carry t_sched fault_alloc'
+by_system='t_io t_file t_signal stress_signal t_process t_resolve t_deadlock t_carry t_sched fault_alloc'
 compiled() { chosen=$(without $by_system) && both "$@"; }
 plain() { make_in plain > /dev/null; } # shared by the ways that differ in how the programs are run
 
@@ -144,9 +144,8 @@ way_musl() {
 }
 
 # qemu-user 7.2 ends, or hangs, in children of fork when there are threads (an assertion in qemu_plugin_vcpu_init_hook),
-# has no seccomp, and memory of its own; what checks the like is left out. t_signal, which forks, too, ends by SIGSEGV or
-# hangs there more often than not: why is not known.
-by_qemu='t_backtrace t_ctx t_deadlock t_file t_io t_process t_raw_fiber t_runtime t_scope t_signal'
+# has no seccomp, and memory of its own; what checks the like is left out. stress_signal: see there.
+by_qemu='t_backtrace t_ctx t_deadlock t_file t_io t_process t_raw_fiber t_runtime t_scope stress_signal'
 
 # on_aarch64 FOLDER CMAKE_ARGUMENT...
 on_aarch64() {

@@ -20,6 +20,7 @@
 
 #include "coir.h"
 #include "coir_io.h"
+#include "sanitizers.h"
 
 #define RSS_SLACK ((long)48 << 20) /* warm stacks and free lists, whose number depends on the peak */
 #define SETTLE_MS 20000
@@ -204,9 +205,7 @@ static int run(void *arg) {
          (unsigned long)refused);
   check(opened > (uint64_t)connections, "too few were opened", (long)opened);
   check(after.fds <= before.fds + 1, "descriptors are left", after.fds - before.fds);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* they keep what was freed */
-  check(after.rss <= before.rss + RSS_SLACK, "memory is left", after.rss - before.rss);
-#endif
+  check(IS_SANITIZED || after.rss <= before.rss + RSS_SLACK, "memory is left", after.rss - before.rss);
   int status = -1;
   coir_process_kill(server, SIGTERM);
   int rc = coir_process_wait(server, &status, coir_after(COIR_SEC(20)));

@@ -16,6 +16,7 @@
 
 #include "coir.h"
 #include "coir_job.h"
+#include "sanitizers.h"
 
 namespace {
 
@@ -28,11 +29,7 @@ namespace {
   } while (0)
 
 constexpr int fibers_each = 8; // of every kind
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr int rounds = 12;
-#else
-constexpr int rounds = 160;
-#endif
+constexpr int rounds = IS_SANITIZED ? 12 : 160;
 
 int workers() {
   const char *text = std::getenv("COIR_WORKERS");

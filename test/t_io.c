@@ -33,6 +33,7 @@
 
 #include "coir.h"
 #include "coir_io.h"
+#include "sanitizers.h"
 
 #define CHECK(x) \
   do { \
@@ -52,16 +53,7 @@
     } \
   } while (0)
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SLOW 10
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SLOW 10
-#endif
-#endif
-#ifndef SLOW
-#define SLOW 1
-#endif
+#define SLOW (IS_SANITIZED ? 10 : 1)
 
 #define LONG coir_after(COIR_SEC(20)) /* a limit that is not met unless something hangs */
 
@@ -593,6 +585,14 @@ FIBER_TEST(close_against_readers) {
   return 0;
 }
 
+/* Writes to a socket whose other end was closed. The kernel itself may have that for a moment longer, on another CPU: in
+ * epoll_wait, where it looks at what is watched. */
+static ssize_t write_stale(int fd) {
+  ssize_t n = 5;
+  for (int64_t end = LONG; n == 5 && coir_now() < end; coir_yield()) n = coir_write(fd, "stale", 5, LONG);
+  return n;
+}
+
 FIBER_TEST(numbers_are_reused) {
   for (int i = 0; i < 300; i++) {
     int fds[2], spare = -1, by_close = i % 3;
@@ -611,7 +611,7 @@ FIBER_TEST(numbers_are_reused) {
     CHECK_EQ(coir_read(next[0], t.buf, 1, 0), -ETIMEDOUT);
     f = start(task_read, &t);
     if (i % 7) coir_yield();
-    CHECK_EQ(coir_write(fds[1], "stale", 5, LONG) == 5, spare >= 0);
+    CHECK_EQ(spare >= 0 ? coir_write(fds[1], "stale", 5, LONG) : write_stale(fds[1]), spare >= 0 ? 5 : -EPIPE);
     CHECK_EQ(coir_write(next[1], "new!", 4, LONG), 4);
     CHECK_EQ(finish(f), 0);
     CHECK_EQ(t.result, 4);
@@ -904,9 +904,7 @@ FIBER_TEST(the_check_ends) {
   CHECK_EQ(finish(f), 0);
   CHECK_EQ(t.result, 1);
   close_pair(fds);
-#ifdef __SANITIZE_THREAD__ /* with which they wake for signals */
-  return 0;
-#endif
+  if (IS_TSAN) return 0; /* with it they wake for signals */
   for (int i = 0, quiet = 0; quiet < 5; i++) { /* five times 300 ms without a look */
     CHECK(i < 60);
     before = keeper_sleeps();

@@ -271,15 +271,6 @@ ON_FIBER_OF(pinned_fibers_keep_their_thread, .on_stall = note_stall) {
   CHECK_EQ(join(spawn_with(pinned, tid_of, NULL)), before);
 }
 
-static int descriptors(void) {
-  DIR *dir = opendir("/proc/self/fd");
-  int n = 0;
-  CHECK(dir);
-  while (readdir(dir)) n++;
-  closedir(dir);
-  return n;
-}
-
 #define MANY 1000
 #define SPARES 24
 
@@ -319,12 +310,12 @@ static int block_by_the_thousand(void *unused) {
 }
 
 static void a_thousand_block(void) {
-  int threads_before = threads(), descriptors_before = descriptors();
+  int threads_before = threads(), descriptors_before = fd_count();
   struct coir_config config = {.workers = 2, .spares_max = SPARES, .blocked_us = 200};
   CHECK_EQ(run_with(config, block_by_the_thousand, NULL), 0);
   CHECK(atomic_load(&most_threads) > threads_before + 1);
   CHECK(atomic_load(&most_threads) <= threads_before + SPARES + 5); /* a worker, the two of the monitor, pollers' */
-  CHECK_EQ(descriptors(), descriptors_before);
+  CHECK_EQ(fd_count(), descriptors_before);
   WAIT_FOR(threads() == threads_before);
 }
 

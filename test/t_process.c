@@ -1,21 +1,11 @@
 /* Tests of child processes (coir_io.h): what a child gets, how its end is learned of, and that nothing is left. */
 #include "harness.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
 
 #include "coir_io.h"
-
-static int fd_count(void) {
-  int n = 0;
-  DIR *dir = opendir("/proc/self/fd");
-  CHECK(dir);
-  while (readdir(dir)) n++;
-  closedir(dir);
-  return n;
-}
 
 /* Runs fn on a runtime of its own; afterwards there are as many descriptors as before, and no child. */
 static void run_tidily(coir_fn fn) {

@@ -2,35 +2,15 @@
  * before comes back; nothing is left behind. */
 #include "harness.h"
 
-#include <dirent.h>
 #include <signal.h>
 
 #include "coir_io.h"
 
 /* ThreadSanitizer holds a signal back until the thread that got it calls a function that it knows, which a worker that
  * sleeps does not do for long. There the main thread blocks all, and others do not. */
-#if defined(__SANITIZE_THREAD__)
-#define HOLDS_BACK 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define HOLDS_BACK 1
-#endif
-#endif
-#ifndef HOLDS_BACK
-#define HOLDS_BACK 0
-#endif
-
+#define HOLDS_BACK IS_TSAN
 #define OPENERS_MAX 64
 #define ROOM 64
-
-static int fd_count(void) {
-  int n = 0;
-  DIR *dir = opendir("/proc/self/fd");
-  CHECK(dir);
-  while (readdir(dir)) n++;
-  closedir(dir);
-  return n;
-}
 
 static sigset_t set_of(int a, int b) {
   sigset_t set;
@@ -452,58 +432,6 @@ static void a_forked_child_is_on_its_own(void **state) {
   pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
-/* ---- Stress ---------------------------------------------------------------------------------------------------- */
-
-static void *storm(void *stop) {
-  sigset_t set = set_of(SIGUSR1, SIGRTMIN);
-  pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-  while (!atomic_load((_Atomic(int) *)stop)) {
-    kill(getpid(), SIGUSR1);
-    union sigval v = {.sival_int = 1};
-    sigqueue(getpid(), SIGRTMIN, v); /* may fail: so many may be queued */
-  }
-  return NULL;
-}
-
-static int open_and_close(void *arg) {
-  for (int i = 0; i < rounds(200); i++) {
-    struct coir_signals *s = open_for(SIGUSR1, SIGRTMIN);
-    struct coir_siginfo info;
-    for (int k = 0; k < i % 4; k++) {
-      int rc = COIR_RECV(coir_signals_chan(s), &info, coir_after(COIR_US(200)));
-      CHECK(rc == 0 || rc == -ETIMEDOUT);
-      if (rc == 0) CHECK(info.signo == SIGUSR1 || info.signo == SIGRTMIN);
-    }
-    coir_signals_close(s);
-  }
-  (void)arg;
-  return 0;
-}
-
-static int under_storm(void *arg) {
-  _Atomic(int) stop = 0;
-  pthread_t thread;
-  struct coir_fiber *f[4];
-  CHECK_EQ(pthread_create(&thread, NULL, storm, &stop), 0);
-  for (int i = 0; i < 4; i++) f[i] = spawn(open_and_close, NULL);
-  for (int i = 0; i < 4; i++) CHECK_EQ(join(f[i]), 0);
-  stop = 1;
-  pthread_join(thread, NULL);
-  (void)arg;
-  return 5;
-}
-
-static void opening_and_closing_in_a_storm(void **state) {
-  (void)state;
-  signal(SIGUSR1, SIG_IGN);
-  signal(SIGRTMIN, SIG_IGN);
-  int fds = fd_count();
-  CHECK_EQ(run(under_storm, NULL), 5);
-  CHECK_EQ(fd_count(), fds);
-  signal(SIGUSR1, SIG_DFL);
-  signal(SIGRTMIN, SIG_DFL);
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(it_receives),
@@ -519,7 +447,6 @@ int main(void) {
       cmocka_unit_test(it_outlives_its_runtime),
       cmocka_unit_test(a_plain_thread_may_open),
       cmocka_unit_test(a_forked_child_is_on_its_own),
-      cmocka_unit_test(opening_and_closing_in_a_storm),
   };
   sigset_t set = set_of(SIGUSR1, SIGUSR2);
   sigaddset(&set, SIGRTMIN);

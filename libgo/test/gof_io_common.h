@@ -14,14 +14,6 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
-#if defined(__SANITIZE_THREAD__)
-#define COIR_TEST_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define COIR_TEST_TSAN 1
-#endif
-#endif
-
 /* A call that is to fail with -1 and this errno. */
 #define CHECK_FAILS(call, code)                                                                                     \
   do {                                                                                                              \
@@ -51,7 +43,7 @@ static inline int64_t ms_since(int64_t start) { return (coir_now() - start) / CO
 /* ThreadSanitizer takes it for a race to close what another thread waits on, and to open something else under its
  * number. It is one, and some tests are about it. So it is not told who opens a descriptor (bare system calls), and
  * only that, not by whom, it is closed. */
-#if defined(COIR_TEST_TSAN)
+#if IS_TSAN
 void AnnotateIgnoreWritesBegin(const char *file, int line);
 void AnnotateIgnoreWritesEnd(const char *file, int line);
 #define UNSEEN(call) (AnnotateIgnoreWritesBegin(__FILE__, __LINE__), call, AnnotateIgnoreWritesEnd(__FILE__, __LINE__))

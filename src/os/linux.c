@@ -48,6 +48,9 @@
 
 #include "coir.h"
 
+#if defined(COIR_TSAN)
+#include <sanitizer/tsan_interface.h>
+#endif
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102 /* Linux 6.13 */
 #endif
@@ -195,7 +198,37 @@ static int futex_wait(_Atomic(uint32_t) *word, uint32_t value, int64_t deadline)
 }
 
 #if defined(COIR_TSAN)
-/* It holds a signal back until the thread that got it calls a function that it knows, such as clock_gettime. */
+/* It keeps a signal with the context in which it came until that calls something which it knows, such as an atomic
+ * access. */
+static COIR_LEAF void take_signals(void) {
+  static _Atomic(uint32_t) known;
+  (void)atm_load_rlx(&known);
+}
+
+/* Without signals meanwhile. One that came between the last such call and the switch would have to wait until the fiber
+ * goes on, which may wait for this very signal; one that comes while a context is made or destroyed comes in that. */
+#define UNDISTURBED(what)                                             \
+  do {                                                                \
+    uint64_t all = UINT64_MAX, old;                                   \
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, sizeof all); \
+    what;                                                             \
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, sizeof old); \
+  } while (0)
+
+/* Not instrumented: the exit would be another context's than the entry. */
+__attribute__((no_sanitize("thread"))) void coir__os_tsan_switch(void *to) {
+  UNDISTURBED((take_signals(), __tsan_switch_to_fiber(to, 0)));
+}
+
+void *coir__os_tsan_create(void) {
+  void *context;
+  UNDISTURBED(context = __tsan_create_fiber(0));
+  return context;
+}
+
+void coir__os_tsan_destroy(void *context) { UNDISTURBED(__tsan_destroy_fiber(context)); }
+
+/* And not while the thread sleeps: clock_gettime is another one. */
 int coir__os_futex_wait(_Atomic(uint32_t) *word, uint32_t value, int64_t deadline) {
   for (;;) {
     int64_t soon = coir__os_real_now() + COIR_MS(20);

@@ -23,7 +23,6 @@
 #endif
 
 #define AIO_MAGIC 0xa10a10a1u
-#define AIO_LEAF __attribute__((noinline)) /* so that the address of errno does not live longer than the call */
 
 /* At the address that the kernel gives as the context. */
 struct aio_ring {
@@ -35,13 +34,13 @@ struct aio_ring {
 
 _Static_assert(sizeof(struct iocb) <= sizeof((struct coir__aio_op *)0)->block, "there is room for it");
 
-AIO_LEAF bool coir__sys_is_direct(int fd) {
+COIR_LEAF bool coir__sys_is_direct(int fd) {
   int saved = errno, flags = fcntl(fd, F_GETFL);
   errno = saved;
   return flags >= 0 && (flags & O_DIRECT);
 }
 
-AIO_LEAF int coir__aio_create(struct coir__aio *out, uint32_t count) {
+COIR_LEAF int coir__aio_create(struct coir__aio *out, uint32_t count) {
   int saved = errno, rc = 0;
   aio_context_t context = 0;
   int bell = eventfd(0, EFD_CLOEXEC);
@@ -54,7 +53,7 @@ AIO_LEAF int coir__aio_create(struct coir__aio *out, uint32_t count) {
   return rc;
 }
 
-AIO_LEAF int coir__aio_submit(const struct coir__aio *a, struct coir__aio_op *op, const struct coir__uring_op *what) {
+COIR_LEAF int coir__aio_submit(const struct coir__aio *a, struct coir__aio_op *op, const struct coir__uring_op *what) {
   int saved = errno;
   struct iocb block = {.aio_data = (uintptr_t)op,
                        .aio_lio_opcode = IOCB_CMD_PREAD,
@@ -73,7 +72,7 @@ AIO_LEAF int coir__aio_submit(const struct coir__aio *a, struct coir__aio_op *op
   return rc == 1 ? 0 : rc < 0 ? rc : -EAGAIN;
 }
 
-AIO_LEAF void coir__aio_wait(const struct coir__aio *a) {
+COIR_LEAF void coir__aio_wait(const struct coir__aio *a) {
   int saved = errno;
   uint64_t rung;
   ssize_t n = read(a->bell, &rung, sizeof rung);
@@ -91,7 +90,7 @@ struct coir__aio_op *coir__aio_take(const struct coir__aio *a, ssize_t *result) 
   return op;
 }
 
-AIO_LEAF void coir__aio_fork_child(const struct coir__aio *a) {
+COIR_LEAF void coir__aio_fork_child(const struct coir__aio *a) {
   int saved = errno;
   close(a->bell); /* the context has not come along: only what is left of its ring in memory */
   errno = saved;

@@ -38,8 +38,6 @@
 #define RWF_NOSIGNAL 0x100 /* Linux 6.18 */
 #endif
 
-#define LEAF __attribute__((noinline))
-
 /* The body of a leaf: the call's result, or its error as a negative code. */
 #define RETURN_CALL(type, call) \
   do { \
@@ -52,7 +50,8 @@
     return result_; \
   } while (0)
 
-LEAF ssize_t coir__sys_recv(int fd, void *buf, size_t bytes, int flags, struct sockaddr *addr, socklen_t *addr_bytes) {
+COIR_LEAF ssize_t coir__sys_recv(int fd, void *buf, size_t bytes, int flags, struct sockaddr *addr,
+                                 socklen_t *addr_bytes) {
   flags = (flags | MSG_DONTWAIT) & ~MSG_WAITALL;
 #if defined(COIR_SANITIZED)
   RETURN_CALL(ssize_t, recvfrom(fd, buf, bytes, flags, addr, addr_bytes));
@@ -61,7 +60,7 @@ LEAF ssize_t coir__sys_recv(int fd, void *buf, size_t bytes, int flags, struct s
 #endif
 }
 
-LEAF ssize_t coir__sys_send(int fd, const void *buf, size_t bytes, int flags, const struct sockaddr *addr,
+COIR_LEAF ssize_t coir__sys_send(int fd, const void *buf, size_t bytes, int flags, const struct sockaddr *addr,
                             socklen_t addr_bytes) {
   flags |= MSG_DONTWAIT | MSG_NOSIGNAL;
 #if defined(COIR_SANITIZED)
@@ -71,32 +70,34 @@ LEAF ssize_t coir__sys_send(int fd, const void *buf, size_t bytes, int flags, co
 #endif
 }
 
-LEAF ssize_t coir__sys_recvmsg(int fd, struct msghdr *msg, int flags) {
+COIR_LEAF ssize_t coir__sys_recvmsg(int fd, struct msghdr *msg, int flags) {
   RETURN_CALL(ssize_t, recvmsg(fd, msg, (flags | MSG_DONTWAIT) & ~MSG_WAITALL));
 }
 
-LEAF ssize_t coir__sys_sendmsg(int fd, const struct msghdr *msg, int flags) {
+COIR_LEAF ssize_t coir__sys_sendmsg(int fd, const struct msghdr *msg, int flags) {
   RETURN_CALL(ssize_t, sendmsg(fd, msg, flags | MSG_DONTWAIT | MSG_NOSIGNAL));
 }
 
-LEAF ssize_t coir__sys_read(int fd, void *buf, size_t bytes) { RETURN_CALL(ssize_t, read(fd, buf, bytes)); }
-LEAF ssize_t coir__sys_write(int fd, const void *buf, size_t bytes) { RETURN_CALL(ssize_t, write(fd, buf, bytes)); }
-LEAF ssize_t coir__sys_readv(int fd, const struct iovec *iov, int iov_count) {
+COIR_LEAF ssize_t coir__sys_read(int fd, void *buf, size_t bytes) { RETURN_CALL(ssize_t, read(fd, buf, bytes)); }
+COIR_LEAF ssize_t coir__sys_write(int fd, const void *buf, size_t bytes) {
+  RETURN_CALL(ssize_t, write(fd, buf, bytes));
+}
+COIR_LEAF ssize_t coir__sys_readv(int fd, const struct iovec *iov, int iov_count) {
   RETURN_CALL(ssize_t, readv(fd, iov, iov_count));
 }
-LEAF ssize_t coir__sys_writev(int fd, const struct iovec *iov, int iov_count) {
+COIR_LEAF ssize_t coir__sys_writev(int fd, const struct iovec *iov, int iov_count) {
   RETURN_CALL(ssize_t, writev(fd, iov, iov_count));
 }
 
-LEAF ssize_t coir__sys_pread(int fd, void *buf, size_t bytes, off_t offset) {
+COIR_LEAF ssize_t coir__sys_pread(int fd, void *buf, size_t bytes, off_t offset) {
   RETURN_CALL(ssize_t, pread(fd, buf, bytes, offset));
 }
-LEAF ssize_t coir__sys_pwrite(int fd, const void *buf, size_t bytes, off_t offset) {
+COIR_LEAF ssize_t coir__sys_pwrite(int fd, const void *buf, size_t bytes, off_t offset) {
   RETURN_CALL(ssize_t, pwrite(fd, buf, bytes, offset));
 }
 
 /* Linux 5.9 and 5.10 may say 0 though it is not the end of the file (preadv2(2), BUGS). */
-static LEAF bool knows_nowait(void) {
+static COIR_LEAF bool knows_nowait(void) {
   static _Atomic(uint32_t) known; /* (a) 1: it does not; 2: it does */
   struct utsname names;
   if (atm_load_rlx(&known) == 0) { /* relaxed: who does not see it finds out the same */
@@ -117,7 +118,7 @@ static ssize_t preadv2(int fd, const struct iovec *parts, int count, off_t offse
 
 /* With O_DIRECT the flag would mean to wait for the disk, and for nothing else. The offset takes one register on the
  * 64-bit systems that we know. */
-static LEAF ssize_t read_nowait(int fd, void *buf, size_t bytes, off_t offset) {
+static COIR_LEAF ssize_t read_nowait(int fd, void *buf, size_t bytes, off_t offset) {
   struct iovec iov = {.iov_base = buf, .iov_len = bytes};
   int saved = errno, flags = fcntl(fd, F_GETFL);
   ssize_t n = flags < 0 ? -1 : flags & O_DIRECT ? -EAGAIN : preadv2(fd, &iov, 1, offset, RWF_NOWAIT);
@@ -136,7 +137,7 @@ ssize_t coir__sys_read_cached(int fd, void *buf, size_t bytes, off_t offset) {
 
 /* Writes with SIGPIPE blocked for this thread. What a write raises is for the thread alone, and is not counted: if the
  * signal was pending before, nothing tells whether it was raised again, and it stays. */
-static LEAF ssize_t write_blocking_sigpipe(int fd, const struct iovec *iov, int iov_count) {
+static COIR_LEAF ssize_t write_blocking_sigpipe(int fd, const struct iovec *iov, int iov_count) {
   static const struct timespec no_time;
   int saved = errno;
   sigset_t sigpipe, old, pending;
@@ -159,7 +160,7 @@ ssize_t coir__sys_pipe_writev(int fd, const struct iovec *iov, int iov_count) {
   return write_blocking_sigpipe(fd, iov, iov_count);
 }
 #else
-static LEAF ssize_t write_nosignal(int fd, const struct iovec *iov, int iov_count) {
+static COIR_LEAF ssize_t write_nosignal(int fd, const struct iovec *iov, int iov_count) {
   RETURN_CALL(ssize_t, syscall(SYS_pwritev2, fd, iov, iov_count, -1L, -1L, RWF_NOSIGNAL));
 }
 
@@ -175,19 +176,19 @@ ssize_t coir__sys_pipe_writev(int fd, const struct iovec *iov, int iov_count) {
 }
 #endif
 
-LEAF int coir__sys_socket(int domain, int type, int protocol) {
+COIR_LEAF int coir__sys_socket(int domain, int type, int protocol) {
   RETURN_CALL(int, socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
 }
 
-LEAF int coir__sys_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes) {
+COIR_LEAF int coir__sys_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes) {
   RETURN_CALL(int, accept4(fd, addr, addr_bytes, SOCK_NONBLOCK | SOCK_CLOEXEC));
 }
 
-LEAF int coir__sys_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes) {
+COIR_LEAF int coir__sys_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes) {
   RETURN_CALL(int, connect(fd, addr, addr_bytes));
 }
 
-LEAF int coir__sys_create(const char *path) {
+COIR_LEAF int coir__sys_create(const char *path) {
   int saved = errno, fd;
   do fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   while (fd < 0 && errno == EINTR); /* of a pipe nobody reads yet, or a file elsewhere */
@@ -196,14 +197,14 @@ LEAF int coir__sys_create(const char *path) {
   return fd;
 }
 
-LEAF int coir__sys_close(int fd) {
+COIR_LEAF int coir__sys_close(int fd) {
   int saved = errno, rc = close(fd);
   if (rc < 0) rc = errno == EINTR ? 0 : -errno;
   errno = saved;
   return rc;
 }
 
-LEAF int coir__sys_kind(int fd) {
+COIR_LEAF int coir__sys_kind(int fd) {
   int saved = errno;
   struct stat st;
   int rc = fstat(fd, &st) == 0 ? 0 : -errno; /* a file may lie on another machine, which does not answer */
@@ -215,7 +216,7 @@ LEAF int coir__sys_kind(int fd) {
 }
 
 /* A socket's option that is an int, or -1. */
-static LEAF int option(int fd, int name) {
+static COIR_LEAF int option(int fd, int name) {
   int saved = errno, value = -1;
   socklen_t bytes = sizeof value;
   if (getsockopt(fd, SOL_SOCKET, name, &value, &bytes) < 0) value = -1;
@@ -232,7 +233,7 @@ int coir__sys_is_tcp(int fd) {
 int coir__sys_is_stream(int fd) { return option(fd, SO_TYPE) == SOCK_STREAM || coir__sys_kind(fd) == COIR__KIND_PIPE; }
 
 /* The kernel counts sockets; of the count the lower half will do. */
-LEAF uint32_t coir__sys_socket_id(int fd) {
+COIR_LEAF uint32_t coir__sys_socket_id(int fd) {
   int saved = errno;
   uint64_t cookie = 0;
   socklen_t bytes = sizeof cookie;
@@ -241,7 +242,7 @@ LEAF uint32_t coir__sys_socket_id(int fd) {
   return (uint32_t)cookie;
 }
 
-LEAF int coir__sys_set_nonblock(int fd) {
+COIR_LEAF int coir__sys_set_nonblock(int fd) {
   int saved = errno, flags = fcntl(fd, F_GETFL), rc = flags < 0 ? -1 : 0;
   if (rc == 0 && !(flags & O_NONBLOCK)) rc = fcntl(fd, F_SETFL, flags | O_NONBLOCK);
   if (rc < 0) rc = -errno;
@@ -254,7 +255,7 @@ int coir__sys_pending_error(int fd) {
   return error < 0 ? -EBADF : -error;
 }
 
-LEAF int coir__sys_ready(int fd, uint32_t events) {
+COIR_LEAF int coir__sys_ready(int fd, uint32_t events) {
   int saved = errno, rc = 0;
   struct pollfd p = {.fd = fd};
   if (events & COIR__POLL_IN) p.events |= POLLIN;
@@ -269,7 +270,7 @@ LEAF int coir__sys_ready(int fd, uint32_t events) {
   return rc;
 }
 
-LEAF int coir__sys_fd_limit(void) {
+COIR_LEAF int coir__sys_fd_limit(void) {
   int saved = errno, limit = FD_LIMIT_MAX, fd = open("/proc/sys/fs/nr_open", O_RDONLY | O_CLOEXEC);
   char text[24];
   ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);

@@ -34,9 +34,6 @@
 
 #define STDIO_COUNT 3
 
-/* Not inlined, so that the address of errno does not live longer than the call. */
-#define LEAF __attribute__((noinline))
-
 /* What a call returned, or its error; errno becomes what it was. */
 static inline int outcome(int rc, int saved) {
   if (rc < 0) rc = -errno;
@@ -44,12 +41,12 @@ static inline int outcome(int rc, int saved) {
   return rc;
 }
 
-LEAF int coir__sys_pipe(int fds[2]) {
+COIR_LEAF int coir__sys_pipe(int fds[2]) {
   int saved = errno;
   return outcome(pipe2(fds, O_CLOEXEC), saved);
 }
 
-LEAF int coir__sys_dup_from(int fd, int least) {
+COIR_LEAF int coir__sys_dup_from(int fd, int least) {
   int saved = errno;
   return outcome(fcntl(fd, F_DUPFD_CLOEXEC, least), saved);
 }
@@ -106,12 +103,12 @@ void coir__sys_signal_release(int signo) {
   if (sigaction(signo, NULL, &now) == 0 && is_ours(&now)) sigaction(signo, &signal_previous[signo], NULL);
 }
 
-LEAF int coir__sys_signalfd(const sigset_t *set) {
+COIR_LEAF int coir__sys_signalfd(const sigset_t *set) {
   int saved = errno;
   return outcome(signalfd(-1, set, SFD_NONBLOCK | SFD_CLOEXEC), saved);
 }
 
-LEAF int coir__sys_signal_read(int fd, struct coir_siginfo *out) {
+COIR_LEAF int coir__sys_signal_read(int fd, struct coir_siginfo *out) {
   int saved = errno;
   struct signalfd_siginfo raw;
   int rc = outcome((int)read(fd, &raw, sizeof raw), saved);
@@ -151,7 +148,7 @@ static int set_attributes(posix_spawnattr_t *attr, const struct coir__spawn *s) 
   return error; /* the process group is 0 from the beginning: a new one */
 }
 
-LEAF pid_t coir__sys_spawn(const struct coir__spawn *s) {
+COIR_LEAF pid_t coir__sys_spawn(const struct coir__spawn *s) {
   int saved = errno;
   pid_t pid = 0;
   posix_spawn_file_actions_t actions;
@@ -171,18 +168,18 @@ LEAF pid_t coir__sys_spawn(const struct coir__spawn *s) {
   return error ? -error : pid;
 }
 
-LEAF int coir__sys_pidfd_open(pid_t pid) {
+COIR_LEAF int coir__sys_pidfd_open(pid_t pid) {
   int saved = errno;
   return outcome((int)syscall(SYS_pidfd_open, pid, 0), saved);
 }
 
-LEAF int coir__sys_kill(pid_t pid, int pidfd, int signo) {
+COIR_LEAF int coir__sys_kill(pid_t pid, int pidfd, int signo) {
   int saved = errno;
   int rc = pidfd < 0 ? kill(pid, signo) : (int)syscall(SYS_pidfd_send_signal, pidfd, signo, NULL, 0);
   return outcome(rc, saved);
 }
 
-LEAF int coir__sys_reap(int pidfd, int *status) {
+COIR_LEAF int coir__sys_reap(int pidfd, int *status) {
   int saved = errno;
   siginfo_t info = {.si_pid = 0};
   int rc = outcome(waitid(BY_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG), saved);
@@ -192,7 +189,7 @@ LEAF int coir__sys_reap(int pidfd, int *status) {
   return 1;
 }
 
-LEAF void coir__sys_end_child(pid_t pid) {
+COIR_LEAF void coir__sys_end_child(pid_t pid) {
   int saved = errno, status;
   kill(pid, SIGKILL);
   while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
@@ -202,8 +199,8 @@ LEAF void coir__sys_end_child(pid_t pid) {
 /* ---- Names ----------------------------------------------------------------------------------------------------- */
 
 /* By itself, because compilers keep errno's address within a function (docs/tls.md). */
-static LEAF int ask_resolver(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **out,
-                             int *system) {
+static COIR_LEAF int ask_resolver(const char *node, const char *service, const struct addrinfo *hints,
+                                  struct addrinfo **out, int *system) {
   int saved = errno, rc = getaddrinfo(node, service, hints, out);
   *system = errno;
   errno = saved;

@@ -30,7 +30,6 @@
 #define IORING_SETUP_SINGLE_ISSUER (1U << 12)
 #endif
 
-#define URING_LEAF __attribute__((noinline)) /* so that the address of errno does not live longer than the call */
 #define BELL_TAG 0
 
 struct coir__uring {
@@ -48,14 +47,14 @@ struct coir__uring {
 
 /* ---- System calls ---------------------------------------------------------------------------------------------- */
 
-static URING_LEAF int uring_setup(uint32_t entries, struct io_uring_params *params) {
+static COIR_LEAF int uring_setup(uint32_t entries, struct io_uring_params *params) {
   int saved = errno, rc = (int)syscall(SYS_io_uring_setup, entries, params);
   if (rc < 0) rc = -errno;
   errno = saved;
   return rc;
 }
 
-static URING_LEAF int uring_enter(int fd, uint32_t submits, uint32_t awaits) {
+static COIR_LEAF int uring_enter(int fd, uint32_t submits, uint32_t awaits) {
   int saved = errno;
   int rc = (int)syscall(SYS_io_uring_enter, fd, submits, awaits, awaits ? IORING_ENTER_GETEVENTS : 0, NULL, 0);
   if (rc < 0) rc = -errno;
@@ -64,7 +63,7 @@ static URING_LEAF int uring_enter(int fd, uint32_t submits, uint32_t awaits) {
 }
 
 /* A forked child must not see the ring, which would be the parent's. */
-static URING_LEAF void *uring_map(int fd, size_t bytes, off_t what) {
+static COIR_LEAF void *uring_map(int fd, size_t bytes, off_t what) {
   int saved = errno;
   void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, what);
   if (memory != MAP_FAILED) madvise(memory, bytes, MADV_DONTFORK);
@@ -72,14 +71,14 @@ static URING_LEAF void *uring_map(int fd, size_t bytes, off_t what) {
   return memory == MAP_FAILED ? NULL : memory;
 }
 
-static URING_LEAF int uring_bell(void) {
+static COIR_LEAF int uring_bell(void) {
   int saved = errno, rc = eventfd(0, EFD_CLOEXEC);
   if (rc < 0) rc = -errno;
   errno = saved;
   return rc;
 }
 
-URING_LEAF void coir__uring_ring(struct coir__uring *u) {
+COIR_LEAF void coir__uring_ring(struct coir__uring *u) {
   int saved = errno;
   uint64_t one = 1;
   ssize_t n = write(u->bell, &one, sizeof one);
@@ -87,7 +86,7 @@ URING_LEAF void coir__uring_ring(struct coir__uring *u) {
   errno = saved;
 }
 
-static URING_LEAF void uring_free(struct coir__uring *u, bool is_mapped) {
+static COIR_LEAF void uring_free(struct coir__uring *u, bool is_mapped) {
   int saved = errno;
   if (is_mapped && u->rings) munmap(u->rings, u->rings_bytes);
   if (is_mapped && u->sqes) munmap(u->sqes, u->sqes_bytes);

@@ -20,9 +20,6 @@
 #include "os.h"
 #include "queue.h"
 
-/* Not inlined, so that the address of errno does not live longer than the call. */
-#define LEAF __attribute__((noinline))
-
 #ifndef SYS_epoll_pwait2
 #define SYS_epoll_pwait2 441 /* the same number on every architecture */
 #endif
@@ -32,27 +29,21 @@
 
 static _Atomic(bool) no_pwait2; /* (a) the kernel refused epoll_pwait2 once */
 
-static LEAF void shut(int fd) {
-  int saved = errno;
-  if (fd >= 0) close(fd);
-  errno = saved;
-}
-
-static LEAF int epoll_make(void) {
+static COIR_LEAF int epoll_make(void) {
   int saved = errno, rc = epoll_create1(EPOLL_CLOEXEC);
   if (rc < 0) rc = -errno;
   errno = saved;
   return rc;
 }
 
-static LEAF int bell_make(void) {
+static COIR_LEAF int bell_make(void) {
   int saved = errno, rc = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   if (rc < 0) rc = -errno;
   errno = saved;
   return rc;
 }
 
-LEAF void coir__queue_ring(struct coir__poller *p) {
+COIR_LEAF void coir__queue_ring(struct coir__poller *p) {
   int saved = errno;
   uint64_t one = 1;
   ssize_t n = write(p->bell, &one, sizeof one);
@@ -60,7 +51,7 @@ LEAF void coir__queue_ring(struct coir__poller *p) {
   errno = saved;
 }
 
-static LEAF int control(int epoll, int op, int fd, uint64_t tag, uint32_t events) {
+static COIR_LEAF int control(int epoll, int op, int fd, uint64_t tag, uint32_t events) {
   int saved = errno;
   struct epoll_event event = {.events = events, .data.u64 = tag};
 #if defined(COIR_TSAN) /* its model of descriptors does not know that one may be closed while it is watched */
@@ -74,7 +65,7 @@ static LEAF int control(int epoll, int op, int fd, uint64_t tag, uint32_t events
 }
 
 /* `ns` < 0: no limit. */
-static LEAF int take(int epoll, struct epoll_event *events, int64_t ns) {
+static COIR_LEAF int take(int epoll, struct epoll_event *events, int64_t ns) {
   int saved = errno, rc = -1;
   if (ns > 0 && !atm_load_rlx(&no_pwait2)) { /* relaxed: a late look costs one call more */
     struct timespec limit = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
@@ -93,8 +84,8 @@ static LEAF int take(int epoll, struct epoll_event *events, int64_t ns) {
 }
 
 void coir__queue_shut(struct coir__poller *p) {
-  shut(p->bell);
-  shut(p->queue);
+  if (p->bell >= 0) coir__sys_close(p->bell);
+  if (p->queue >= 0) coir__sys_close(p->queue);
 }
 
 int coir__queue_open(struct coir__poller *p) {

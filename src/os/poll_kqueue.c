@@ -20,19 +20,10 @@
 #include "os.h"
 #include "queue.h"
 
-/* Not inlined, so that the address of errno does not live longer than the call. */
-#define LEAF __attribute__((noinline))
-
 #define WAKE_IDENT 0
 
-static LEAF void shut(int fd) {
-  int saved = errno;
-  if (fd >= 0) close(fd);
-  errno = saved;
-}
-
 /* Of two changes: 0 when one of them was made, else the first one's error. Takes no events: EV_RECEIPT. */
-static LEAF int change_both(int queue, int fd, uint16_t flags, uint64_t tag) {
+static COIR_LEAF int change_both(int queue, int fd, uint16_t flags, uint64_t tag) {
   static const int16_t filters[] = {EVFILT_READ, EVFILT_WRITE};
   int saved = errno, errors[2];
   for (int i = 0; i < 2; i++) {
@@ -46,7 +37,7 @@ static LEAF int change_both(int queue, int fd, uint16_t flags, uint64_t tag) {
   return errors[0] == 0 || errors[1] == 0 ? 0 : errors[0];
 }
 
-static LEAF int change_bell(int queue, uint16_t flags, uint32_t notes) {
+static COIR_LEAF int change_bell(int queue, uint16_t flags, uint32_t notes) {
   int saved = errno;
   struct kevent change;
   EV_SET(&change, WAKE_IDENT, EVFILT_USER, flags, notes, 0, NULL);
@@ -55,7 +46,7 @@ static LEAF int change_bell(int queue, uint16_t flags, uint32_t notes) {
   return rc;
 }
 
-static LEAF int queue_make(void) {
+static COIR_LEAF int queue_make(void) {
   int saved = errno, rc = kqueue();
   if (rc < 0) rc = -errno;
   errno = saved;
@@ -63,7 +54,7 @@ static LEAF int queue_make(void) {
 }
 
 /* Files and directories have filters, too; but they never wait. */
-static LEAF bool is_always_ready(int fd) {
+static COIR_LEAF bool is_always_ready(int fd) {
   int saved = errno;
   struct stat st;
   bool is = fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode));
@@ -72,7 +63,7 @@ static LEAF bool is_always_ready(int fd) {
 }
 
 /* `ns` < 0: no limit. */
-static LEAF int take(int queue, struct kevent *events, int64_t ns) {
+static COIR_LEAF int take(int queue, struct kevent *events, int64_t ns) {
   int saved = errno;
   struct timespec limit = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
   int rc = kevent(queue, NULL, 0, events, COIR__POLL_BATCH, ns < 0 ? NULL : &limit);
@@ -86,7 +77,7 @@ void coir__queue_ring(struct coir__poller *p) { change_bell(p->queue, 0, NOTE_TR
 void coir__queue_shut(struct coir__poller *p) {
   if (coir__poller_is_foreign(p)) return;
   change_bell(p->queue, EV_DELETE, 0);
-  shut(p->queue);
+  coir__sys_close(p->queue);
 }
 
 int coir__queue_open(struct coir__poller *p) {

@@ -16,9 +16,6 @@
 
 static _Atomic(uint32_t) forks; /* (a) of this process and its forebears */
 
-/* Not inlined, so that the address of errno does not live longer than the call. */
-#define LEAF __attribute__((noinline))
-
 int coir__poller_create(struct coir__poller **out, struct coir_runtime *rt) {
   (void)rt; /* a poller takes a page of its own: no other cache line beside the words that others write */
   *out = NULL;
@@ -77,7 +74,7 @@ static int deliver(struct coir__poller *p, int64_t ns, bool is_sleeper) {
   return count;
 }
 
-LEAF bool coir__poller_is_ready(const struct coir__poller *p) {
+COIR_LEAF bool coir__poller_is_ready(const struct coir__poller *p) {
   int saved = errno;
   struct pollfd look = {.fd = p->queue, .events = POLLIN};
   bool is_ready = poll(&look, 1, 0) > 0;

@@ -26,9 +26,9 @@
 
 #include "faults.h"
 
-#define LIMIT_MS (COIR_FAULTS_SLOW ? 120000 : 30000) /* for a case: other programs may be in the way */
-#define SETTLE_MS (COIR_FAULTS_SLOW ? 20000 : 5000)  /* until threads that are about to end have */
-#define PLANTED_MS (COIR_FAULTS_SLOW ? 800 : 200)
+#define LIMIT_MS (IS_SANITIZED ? 120000 : 30000) /* for a case: other programs may be in the way */
+#define SETTLE_MS (IS_SANITIZED ? 20000 : 5000)  /* until threads that are about to end have */
+#define PLANTED_MS (IS_SANITIZED ? 800 : 200)
 #define REFERENCES 3
 #define CODES_MAX 8
 #define EXIT_LEAK 3

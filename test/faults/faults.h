@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "../sanitizers.h"
+
 /* Kinds of calls, with what they may fail by, according to their man pages. Left out are errors of the arguments, which
  * the library has in its hand, and those that would mean that the kernel breaks its word: an eventfd cannot refuse to
  * be written to, and what epoll has said to be ready is. */
@@ -131,13 +133,6 @@ struct fault_holdings {
 
 void fault_holdings_get(struct fault_holdings *out);
 void *fault_site_of_records(void); /* where the library takes aligned blocks: of records of threads, which it keeps */
-
-/* Sanitizers make everything slower. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define COIR_FAULTS_SLOW 1
-#else
-#define COIR_FAULTS_SLOW 0
-#endif
 
 /* ---- Scenes (scenes_*.c) --------------------------------------------------------------------------------------- */
 

@@ -18,7 +18,7 @@
 #include "coir.h"
 #include "faults.h"
 
-#define SOON coir_after(COIR_SEC(COIR_FAULTS_SLOW ? 60 : 15)) /* what comes later does not come */
+#define SOON coir_after(COIR_SEC(IS_SANITIZED ? 60 : 15)) /* what comes later does not come */
 
 /* What the headers say. */
 #define OF_CREATE -ENOMEM, -EMFILE, -ENFILE, -ENOSPC

@@ -390,7 +390,7 @@ static int inspect(void) { return play_on((struct coir_config){.workers = 2}, lo
 
 /* ---- Deadlocks ------------------------------------------------------------------------------------------------- */
 
-#if !defined(__SANITIZE_THREAD__) /* it has threads of its own in a process that was forked: nobody knows them */
+#if !IS_TSAN /* it has threads of its own in a process that was forked: nobody knows them */
 static bool tells(struct coir_runtime *rt, void *event) {
   (void)rt;
   coir_event_set(event);
@@ -505,7 +505,7 @@ const struct fault_scene fault_scenes_core[] = {
     {"stalling", stalling},
     {"preempting", preempting},
     {"forks", forks},
-#if !defined(__SANITIZE_THREAD__)
+#if !IS_TSAN
     {"deadlock", deadlock},
     {"deadlock_uring", deadlock_uring},
 #endif
