@@ -585,8 +585,8 @@ FIBER_TEST(close_against_readers) {
   return 0;
 }
 
-/* Writes to a socket whose other end was closed. The kernel itself may have that for a moment longer, on another CPU: in
- * epoll_wait, where it looks at what is watched. */
+/* Writes to a socket whose other end was closed. The kernel itself may have that for a moment longer, on another CPU:
+ * in epoll_wait, where it looks at what is watched. */
 static ssize_t write_stale(int fd) {
   ssize_t n = 5;
   for (int64_t end = LONG; n == 5 && coir_now() < end; coir_yield()) n = coir_write(fd, "stale", 5, LONG);
