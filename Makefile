@@ -15,7 +15,7 @@ no_aslr = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 sources = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.cc')
 
 # What `make test-all` makes, one after the other. A choice of tests by clang, with ucontext and more is among `machines`.
-everything = test-long asan tsan hard machines explore-deeper fuzz faults soak
+everything = explore-deeper faults fuzz soak test-long asan tsan hard machines
 
 .PHONY: all release debug demo test bench guard explore asan tsan hard ucontext clang aarch64 fire fmt tidy install coverage
 .PHONY: test-debug test-all $(everything) clean help
