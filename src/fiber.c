@@ -30,16 +30,13 @@
 #if defined(COIR_ASAN)
 #include <sanitizer/common_interface_defs.h>
 #endif
-#if defined(COIR_TSAN)
-#include <sanitizer/tsan_interface.h>
-#endif
 
 /* ---- Switching ------------------------------------------------------------------------------------------------- */
 
 /* What a switch goes to: a fiber that stopped, a fiber that is new, or the thread's own stack (fiber NULL). In
  * sanitizer builds every switch is announced; their state travels with the stack that stops. */
 #if defined(COIR_SANITIZED)
-static void announce(const struct coir__thread *t, struct coir_fiber *to, bool dying, void **fake) {
+COIR_INLINE void announce(const struct coir__thread *t, struct coir_fiber *to, bool dying, void **fake) {
   (void)t, (void)to, (void)dying, (void)fake;
 #if defined(COIR_ASAN)
   const void *low = to ? to->stack->low : t->asan_low;

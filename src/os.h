@@ -14,6 +14,10 @@
 
 #include "types.h"
 
+#if defined(COIR_TSAN)
+#include <sanitizer/tsan_interface.h>
+#endif
+
 /* For what uses errno: not inlined, so that its address does not live longer than the call. */
 #define COIR_LEAF __attribute__((noinline))
 
@@ -48,10 +52,21 @@ int coir__os_futex_wait(_Atomic(uint32_t) *word, uint32_t value, int64_t deadlin
 void coir__os_futex_wake(_Atomic(uint32_t) *word, int count);
 
 #if defined(COIR_TSAN)
-/* ThreadSanitizer's contexts of fibers. The calling thread has `to` from here on; the stack is the same. */
-void coir__os_tsan_switch(void *to);
+/* ThreadSanitizer's contexts of fibers. No signal comes between begin and end: one that came after the thread's last
+ * call of what TSan knows, and before a switch, would have to wait until the fiber goes on, which may wait for that
+ * very signal; one that comes while a context is made or destroyed comes in that. */
+uint64_t coir__os_tsan_begin(void);
+void coir__os_tsan_end(uint64_t mask);
 void *coir__os_tsan_create(void);
 void coir__os_tsan_destroy(void *context);
+
+/* The calling thread has the context `to` from here on; the stack is the same. Inline: it is left in another context
+ * than it was entered in, which TSan counts. */
+COIR_INLINE void coir__os_tsan_switch(void *to) {
+  uint64_t mask = coir__os_tsan_begin();
+  __tsan_switch_to_fiber(to, 0);
+  coir__os_tsan_end(mask);
+}
 #endif
 
 /* CPUs, by the numbers that the system has for them. */

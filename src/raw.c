@@ -58,7 +58,7 @@ struct coir_raw_fiber {
 /* ---- Switching ------------------------------------------------------------------------------------------------- */
 
 #if defined(COIR_SANITIZED)
-static void raw_announce(const struct coir__stack *to, void **fake) {
+COIR_INLINE void raw_announce(const struct coir__stack *to, void **fake) {
   (void)to, (void)fake;
 #if defined(COIR_ASAN)
   __sanitizer_start_switch_fiber(fake, to->low, (size_t)(to->top - to->low));

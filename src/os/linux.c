@@ -48,9 +48,6 @@
 
 #include "coir.h"
 
-#if defined(COIR_TSAN)
-#include <sanitizer/tsan_interface.h>
-#endif
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102 /* Linux 6.13 */
 #endif
@@ -205,28 +202,27 @@ static COIR_LEAF void take_signals(void) {
   (void)atm_load_rlx(&known);
 }
 
-/* Without signals meanwhile. One that came between the last such call and the switch would have to wait until the fiber
- * goes on, which may wait for this very signal; one that comes while a context is made or destroyed comes in that. */
-#define UNDISTURBED(what)                                             \
-  do {                                                                \
-    uint64_t all = UINT64_MAX, old;                                   \
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, sizeof all); \
-    what;                                                             \
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, sizeof old); \
-  } while (0)
-
-/* Not instrumented: the exit would be another context's than the entry. */
-__attribute__((no_sanitize("thread"))) void coir__os_tsan_switch(void *to) {
-  UNDISTURBED((take_signals(), __tsan_switch_to_fiber(to, 0)));
+uint64_t coir__os_tsan_begin(void) {
+  uint64_t all = UINT64_MAX, mask;
+  syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof mask);
+  take_signals();
+  return mask;
 }
 
+void coir__os_tsan_end(uint64_t mask) { syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof mask); }
+
 void *coir__os_tsan_create(void) {
-  void *context;
-  UNDISTURBED(context = __tsan_create_fiber(0));
+  uint64_t mask = coir__os_tsan_begin();
+  void *context = __tsan_create_fiber(0);
+  coir__os_tsan_end(mask);
   return context;
 }
 
-void coir__os_tsan_destroy(void *context) { UNDISTURBED(__tsan_destroy_fiber(context)); }
+void coir__os_tsan_destroy(void *context) {
+  uint64_t mask = coir__os_tsan_begin();
+  __tsan_destroy_fiber(context);
+  coir__os_tsan_end(mask);
+}
 
 /* And not while the thread sleeps: clock_gettime is another one. */
 int coir__os_futex_wait(_Atomic(uint32_t) *word, uint32_t value, int64_t deadline) {
