@@ -512,6 +512,7 @@ static int kind_of_number(long number, long b) {
   switch (number) {
   case SYS_futex: return kind_of_futex(b);
   case SYS_gettid:
+  case SYS_rt_sigprocmask: /* with ThreadSanitizer */
   case SYS_io_destroy:
   case SYS_epoll_ctl: return SURE;
   case SYS_recvfrom: return FAULT_recvfrom;
