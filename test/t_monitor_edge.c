@@ -209,6 +209,10 @@ static bool refuse_threads(struct rlimit *old) {
   return is_refused;
 }
 
+static bool is_tried;
+
+/* The monitor may have taken something before for a call that blocks, such as the making of a thread: then one is there
+ * already, and it is not tried. */
 static int block_without_threads(void *unused) {
   struct rlimit limit;
   pthread_t giver;
@@ -217,7 +221,15 @@ static int block_without_threads(void *unused) {
   CHECK_EQ(coir_sleep(COIR_MS(20)), 0); /* the library's own threads are there */
   pipe_open(&few.pipe);
   CHECK_EQ(pthread_create(&giver, NULL, give_when_short, NULL), 0);
-  if (refuse_threads(&limit)) {
+  is_tried = !refuse_threads(&limit);
+  if (is_tried) {
+    printf("skipped: this user may make threads beyond RLIMIT_NPROC\n");
+    note_stall(&(struct coir_stall){.name = "", .is_handed_off = false}, NULL);
+  } else if (stats_of(coir_runtime_current()).spares) {
+    CHECK_EQ(setrlimit(RLIMIT_NPROC, &limit), 0);
+    note_stall(&(struct coir_stall){.name = "", .is_handed_off = false}, NULL);
+  } else {
+    is_tried = true;
     go_beside(raise_flag, &is_taken);
     take_byte(&few.pipe);
     CHECK(!is_up(&is_taken));
@@ -225,9 +237,6 @@ static int block_without_threads(void *unused) {
     CHECK_EQ(setrlimit(RLIMIT_NPROC, &limit), 0);
     SPIN_UNTIL(is_up(&is_taken)); /* now there are some again */
     CHECK(handoffs() >= 1);
-  } else {
-    printf("skipped: this user may make threads beyond RLIMIT_NPROC\n");
-    note_stall(&(struct coir_stall){.name = "", .is_handed_off = false}, NULL);
   }
   CHECK_EQ(pthread_join(giver, NULL), 0);
   pipe_close(&few.pipe);
@@ -240,7 +249,11 @@ static void threads_run_out(void) {
     prctl(PR_SET_DUMPABLE, 1); /* for the leak sanitizer */
   }
   struct coir_config config = {.workers = 1, .on_stall = note_stall};
-  CHECK_EQ(run_with(config, block_without_threads, NULL), 0);
+  for (int i = 0; i < 20 && !is_tried; i++) {
+    forget_reports();
+    CHECK_EQ(run_with(config, block_without_threads, NULL), 0);
+  }
+  CHECK(is_tried);
 }
 
 static int tid_of(void *unused) {
