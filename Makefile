@@ -34,8 +34,6 @@ test-long:
 test-debug: ## the suite with internal checks
 	tools/deps.sh build test
 	$(call suite,debug)
-# One CPU more than there is: so a test that mostly waits (cmake/tests.cmake) runs beside one that computes.
-test-all: export CTEST_PARALLEL_LEVEL = $(shell expr $$(nproc) + 1)
 test-all: ## everything that tests: all builds, all tests, deeper searches; an hour and a half on 2 CPUs
 	tools/everything.sh '$(MAKE)' $(everything)
 bench: ## build, and measure beside the peers
