@@ -922,8 +922,8 @@ enum coir_stop {
 };
 
 /* Stops a runtime that coir_runtime_start started, and waits for its threads. It can be started again. Fibers that
- * other threads spawn while it stops may have to wait for that. Where these overlap without a gap there is no moment
- * without a fiber: have such threads end first, or give a deadline.
+ * other threads spawn while it stops may have to wait for that, some of them in the midst of their function. Where
+ * these overlap without a gap there is no moment without a fiber: have such threads end first, or give a deadline.
  *
  * Returns 0; -ETIMEDOUT when fibers were left at `deadline` (it then runs on, except that cancellation stays asked
  * for); -EINVAL when it was not started by coir_runtime_start; -EDEADLK when called by one of its own fibers. */

@@ -4,7 +4,6 @@
 
 #include <semaphore.h>
 
-
 static struct coir_runtime *rt;
 static sem_t told, spawned;
 static _Atomic(bool) is_busy;
