@@ -26,6 +26,7 @@
 
 #define WAKE_TAG UINT64_MAX
 #define WATCHED (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET)
+#define SLICE 1000000000 /* ns: see take_in_slices */
 
 static _Atomic(bool) no_pwait2; /* (a) the kernel refused epoll_pwait2 once */
 
@@ -105,7 +106,8 @@ int coir__queue_watch(struct coir__poller *p, int fd, uint64_t tag) {
   int rc;
   do {
     rc = control(p->queue, EPOLL_CTL_ADD, fd, tag, WATCHED);
-    if (rc == 0) atm_add_rlx(&p->watched, 1); /* relaxed: a count, read as a hint */
+    /* Sequentially consistent: counted before the look at waiting; who sleeps does it the other way round. */
+    if (rc == 0 && atm_add_sc(&p->watched, 1) == 0 && atm_load_sc(&p->waiting)) coir__queue_ring(p);
     if (rc == -EEXIST) rc = coir__queue_rewatch(p, fd, tag);
   } while (rc == -ENOENT); /* the file that was there a moment ago is gone: the number stands for another one */
   return rc;
@@ -122,9 +124,24 @@ static inline uint32_t meaning(uint32_t events) {
   return bits;
 }
 
+/* As `take`, but while anything is watched no call sleeps for longer than a slice. Since Linux 6.10 a thread in
+ * epoll_wait keeps a reference to a file while it looks at it, and where another thread calls close(2) in that moment
+ * the last reference, if what was looked at was not ready, is put back only when epoll_wait returns: till then the
+ * other end is not told. Whoever sleeps without a limit when the first descriptor is watched is woken for this. */
+static int take_in_slices(struct coir__poller *p, struct epoll_event *events, int64_t ns) {
+  int n;
+  do {
+    int64_t slice = (ns < 0 || ns > SLICE) && atm_load_sc(&p->watched) ? SLICE : ns;
+    n = take(p->queue, events, slice);
+    if (slice == ns) break;
+    if (ns > 0) ns -= slice;
+  } while (n == 0);
+  return n;
+}
+
 int coir__queue_take(struct coir__poller *p, struct coir__poll_ready *ready, int64_t ns, bool *was_rung) {
   struct epoll_event events[COIR__POLL_BATCH];
-  int n = take(p->queue, events, ns), count = 0;
+  int n = take_in_slices(p, events, ns), count = 0;
   for (int i = 0; i < n; i++) {
     uint64_t tag = events[i].data.u64;
     if (tag == WAKE_TAG) *was_rung = true;
