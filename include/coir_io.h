@@ -28,9 +28,9 @@
  * call that began before reaches what gets the number next. After a plain close(2) of a descriptor that nobody waits
  * on, its number can be used again at once, too. A waiter of a descriptor that was closed by plain close(2) under it
  * gets -EBADF within 3 s: while anybody waits on descriptors that are not adopted, they are looked at now and then.
- * And the other end of a socket or pipe that was closed by close(2) may learn of it up to 1 s late, by a chance of about
- * 1 in 10 000 on a busy one: Linux (since 6.10; seen with 6.18) keeps a file that epoll_wait looks at until the call
- * returns, for which workers that sleep in it return once a second. After coir_close there is no such delay.
+ * And the other end of a socket or pipe that was closed by close(2) may learn of it up to 1 s late, by a chance of
+ * about 1 in 10 000 on a busy one: Linux (since 6.10; seen with 6.18) keeps a file that epoll_wait looks at until the
+ * call returns, for which workers that sleep in it return once a second. After coir_close there is no such delay.
  *
  * SIGPIPE. Writing to a socket or a pipe whose reader is gone returns -EPIPE without the signal, whose disposition
  * stays what the program made of it. */
