@@ -106,8 +106,7 @@ int coir__queue_watch(struct coir__poller *p, int fd, uint64_t tag) {
   int rc;
   do {
     rc = control(p->queue, EPOLL_CTL_ADD, fd, tag, WATCHED);
-    /* Sequentially consistent: counted before the look at waiting; who sleeps does it the other way round. */
-    if (rc == 0 && atm_add_sc(&p->watched, 1) == 0 && atm_load_sc(&p->waiting)) coir__queue_ring(p);
+    if (rc == 0) atm_add_rlx(&p->watched, 1); /* relaxed: a count, read as a hint */
     if (rc == -EEXIST) rc = coir__queue_rewatch(p, fd, tag);
   } while (rc == -ENOENT); /* the file that was there a moment ago is gone: the number stands for another one */
   return rc;
@@ -127,16 +126,15 @@ static inline uint32_t meaning(uint32_t events) {
 /* As `take`, but while anything is watched no call sleeps for longer than a slice. Since Linux 6.10 a thread in
  * epoll_wait keeps a reference to a file while it looks at it, and where another thread calls close(2) in that moment
  * the last reference, if what was looked at was not ready, is put back only when epoll_wait returns: till then the
- * other end is not told. Whoever sleeps without a limit when the first descriptor is watched is woken for this. */
+ * other end is not told. */
 static int take_in_slices(struct coir__poller *p, struct epoll_event *events, int64_t ns) {
-  int n;
-  do {
-    int64_t slice = (ns < 0 || ns > SLICE) && atm_load_sc(&p->watched) ? SLICE : ns;
-    n = take(p->queue, events, slice);
-    if (slice == ns) break;
-    if (ns > 0) ns -= slice;
-  } while (n == 0);
-  return n;
+  int64_t end = ns > SLICE ? coir__os_now() + ns : 0;
+  while ((ns < 0 || ns > SLICE) && coir__poller_is_used(p)) {
+    int n = take(p->queue, events, SLICE);
+    if (n != 0) return n;
+    if (end && (ns = end - coir__os_now()) < 0) ns = 0; /* by the clock, since every slice ends a little late */
+  }
+  return take(p->queue, events, ns);
 }
 
 int coir__queue_take(struct coir__poller *p, struct coir__poll_ready *ready, int64_t ns, bool *was_rung) {
