@@ -75,6 +75,10 @@ static void pause_handler(int signo, siginfo_t *info, void *context) {
   bool is_ours = info->si_code == SI_QUEUE && info->si_value.sival_ptr == &pause_mark;
   struct coir__ctx_registers at;
   if (is_ours) {
+#if defined(COIR_TSAN) /* it delivers signals late, with the registers of the moment at which they came */
+    ucontext_t now;
+    if (getcontext(&now) == 0) context = &now;
+#endif
     registers_of(context, &at);
     coir__pause_signal_came(&at);
   } else {
