@@ -7,6 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
 build=${MACHINES_BUILD:-$root/out/machines}
 jobs=$(nproc)
+at_once=$jobs # tests; cmake/tests.cmake says which may run beside others
 programs='smoke t_ctx t_stack t_timer t_os t_fiber t_wait t_scope t_chan t_select t_sync t_runtime t_sched t_io t_file
   t_signal t_process t_resolve t_carry t_preempt_state t_tls t_gen t_raw_fiber t_job t_job_fork t_sort
   t_backtrace t_deadlock stress_core stress_chan stress_job stress_signal fire_c fault_alloc bug_unaligned_runtime'
@@ -36,7 +37,7 @@ make_in() {
 run_in() {
   local names
   names=$(echo $chosen | tr ' ' '|')
-  (cd "$build/$1" && "${@:2}" ctest -j 1 --output-on-failure --no-tests=error -R "^($names)(_w4)?\$")
+  (cd "$build/$1" && "${@:2}" ctest -j "$at_once" --output-on-failure --no-tests=error -R "^($names)(_w4)?\$")
 }
 
 # without PROGRAM...: what remains of them
@@ -92,12 +93,14 @@ way_cxx20() {
 
 way_one-cpu() {
   needs 'limits CPUs' taskset
+  at_once=1
   plain && run_in plain taskset -c "$(taskset -cp $$ | sed 's/.*: *\([0-9]*\).*/\1/')"
 }
 
 # A group of this process's own, with half a CPU and with one and a half.
 way_quota() {
   local dir quota rc=0
+  at_once=1
   chosen=$(without t_preempt_state) # with half a CPU the monitor may not come to run while somebody computes
   if [ -f /sys/fs/cgroup/cgroup.controllers ]; then dir=/sys/fs/cgroup/coir.$$; else dir=/sys/fs/cgroup/cpu/coir.$$; fi
   mkdir "$dir" 2> /dev/null || { echo 'skipped: no group of CPU time can be made here'; exit 77; }
@@ -145,12 +148,14 @@ way_musl() {
 
 # qemu-user 7.2 ends, or hangs, in children of fork when there are threads (an assertion in qemu_plugin_vcpu_init_hook),
 # has no seccomp, and memory of its own; what checks the like is left out. stress_signal: see there.
+# Emulated tests run one at a time: it takes threads of its own, and a multiple of the time.
 by_qemu='t_backtrace t_ctx t_deadlock t_file t_io t_process t_raw_fiber t_runtime t_scope stress_signal'
 
 # on_aarch64 FOLDER CMAKE_ARGUMENT...
 on_aarch64() {
   needs 'tools/deps.sh aarch64' aarch64-linux-gnu-gcc qemu-aarch64
   chosen=$(without $by_qemu)
+  at_once=1
   both "$1" -DCMAKE_TOOLCHAIN_FILE="$root/cmake/aarch64.cmake" "${@:2}"
 }
 way_aarch64() { on_aarch64 aarch64; }
@@ -159,6 +164,7 @@ way_aarch64-ucontext() { on_aarch64 aarch64-ucontext -DCOIR_CONTEXT=ucontext; }
 way_riscv64() {
   needs 'tools/deps.sh machines' riscv64-linux-gnu-gcc qemu-riscv64
   chosen=$(without $by_qemu)
+  at_once=1
   both riscv64 -DCMAKE_TOOLCHAIN_FILE="$root/cmake/riscv64.cmake" "${stand_in[@]}"
 }
 
