@@ -30,7 +30,9 @@ static void is_first(struct coir_job_desc waiter) {
     finish(waiter.arg);
     late += order[1] != 2;
   }
-  CHECK(late <= (IS_SANITIZED ? 15 : 5)); /* what is old has its turns, too, of which the clock decides */
+  /* What is old has its turns, too, of which the clock decides. And those that are bound and the others take turns: a
+   * pinned waiter on which it falls so is late in 3 of 4 rounds, as is seen with ThreadSanitizer. */
+  CHECK(late <= (IS_TSAN ? 15 : 5));
   end_jobs(jobs, 0);
 }
 
