@@ -37,13 +37,16 @@ static struct {
   char text[256]; /* the answer */
 } looker = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
+/* ThreadSanitizer knows one table of descriptors for the process. It would take a number of this thread's for the
+ * program's, and report a race with who uses that one, so it is not told: these calls it does not intercept. */
 static void looker_read(void) {
   char path[64];
   snprintf(path, sizeof path, "/proc/self/task/%d/%s", looker.tid, looker.what);
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  ssize_t n = fd >= 0 ? read(fd, looker.text, sizeof looker.text - 1) : -1;
-  if (fd >= 0) close(fd);
+  long fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+  long n = fd >= 0 ? syscall(SYS_read, fd, looker.text, sizeof looker.text - 1) : -1;
+  if (fd >= 0) syscall(SYS_close, fd);
   looker.text[n > 0 ? n : 0] = '\0';
+  COIR_WRITTEN(looker.text, n > 0 ? n : 0);
 }
 
 static void *looker_main(void *unused) {
