@@ -37,7 +37,7 @@ static int block_often(void *unused) {
 
 static void *replace_often(void *unused) {
   int file = open("/dev/null", O_RDONLY | O_CLOEXEC), number = dup(file);
-  CHECK(file >= 0 && number > file);
+  CHECK(file >= 0 && number >= 0); /* in any order: AddressSanitizer opens and closes one meanwhile */
   while (!is_up(&is_begun) && !is_up(&is_over)) usleep(100);
   while (!is_up(&is_over)) {
     CHECK_EQ(close(number), 0);
