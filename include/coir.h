@@ -1004,7 +1004,8 @@ struct coir_fiber_info {
 };
 
 /* Stores up to `max` living fibers in `out` and returns how many live in all; `out` may be NULL when `max` is 0. The
- * list is a snapshot: fibers go on meanwhile. Does not wait, does not stop anybody. Any thread. */
+ * list is a snapshot: fibers go on meanwhile, so what it says of one may be of several moments, but is all of that one;
+ * who begins or ends meanwhile may be missing. Does not wait, does not stop anybody. Any thread. */
 COIR_API size_t coir_runtime_list(struct coir_runtime *runtime, struct coir_fiber_info *out, size_t max);
 
 /* Is told of one living fiber. `frames`: where it stands, innermost first, as addresses to continue at; `count` of

@@ -101,13 +101,8 @@ static PEEKS int64_t last_run(const struct coir_fiber *f, int64_t since) {
   return (int64_t)(end - ago) << COIR__LOOK_SHIFT;
 }
 
-/* Everything is read while the fiber may go on: relaxed reads of words, each true at some moment. Acquire, of those
- * that are written at its end: who no longer finds it listed finds what it has done. False: it has ended. */
-static PEEKS bool describe(struct coir_runtime *rt, const struct coir_fiber *f, struct coir_fiber_info *out) {
-  memset(out, 0, sizeof *out);
-  out->entry = atm_load_acq(&f->entry);
-  if (!out->entry || (atm_load_acq(&f->ended) & COIR__ENDED)) return false;
-  out->id = PEEK(f->id);
+/* What its words say now. */
+static PEEKS void describe_words(struct coir_runtime *rt, const struct coir_fiber *f, struct coir_fiber_info *out) {
   int worker = running_on(rt, f);
   out->state = worker >= 0 ? COIR_FIBER_RUNNING : state_of(f);
   out->worker = worker >= 0 ? worker : PEEK(f->b.worker);
@@ -123,13 +118,25 @@ static PEEKS bool describe(struct coir_runtime *rt, const struct coir_fiber *f, 
   const struct coir__stack *s = PEEK(f->stack);
   const void *sp = PEEK(f->sp);
   if (!s && size_class < COIR__STACK_CLASSES) out->stack_bytes = coir__stack_class_bytes((int)size_class);
-  if (!s) return true;
+  if (!s) return;
   out->ran_at = last_run(f, out->since);
   out->stack_bytes = PEEK(s->bytes);
   uintptr_t at = (uintptr_t)sp, low = (uintptr_t)PEEK(s->low), top = (uintptr_t)PEEK(s->top);
   out->stack_used = at >= low && at < top ? top - at : 0;
   if (out->stack_used < coir__os_page()) out->stack_used = coir__os_page(); /* it has been run on */
-  return true;
+}
+
+/* Everything is read while the fiber may go on: relaxed reads of words, each true at some moment. Acquire, of those
+ * that are written at its end: who no longer finds it listed finds what it has done. False: it has ended; maybe while
+ * we looked, and the descriptor may be another fiber's by now, whose number is written before its entry. */
+static PEEKS bool describe(struct coir_runtime *rt, const struct coir_fiber *f, struct coir_fiber_info *out) {
+  memset(out, 0, sizeof *out);
+  out->id = PEEK(f->id);
+  out->entry = atm_load_acq(&f->entry);
+  if (!out->entry || (atm_load_acq(&f->ended) & COIR__ENDED)) return false;
+  describe_words(rt, f, out);
+  atm_fence_sc(); /* the words before the second look */
+  return atm_load_acq(&f->entry) == out->entry && PEEK(f->id) == out->id;
 }
 
 size_t coir_runtime_list(struct coir_runtime *runtime, struct coir_fiber_info *out, size_t max) {
