@@ -114,7 +114,8 @@ static PEEKS void describe_words(struct coir_runtime *rt, const struct coir_fibe
     out->since = atm_load_rlx(&f->since);
   }
   coir__name_copy(f, out->name);
-  uint32_t size_class = PEEK(f->stack_class); /* before the stack, with which it goes */
+  /* Before the stack, with which it goes; acquire: pairs with the release in bind_stack() (fiber.c). */
+  uint32_t size_class = __atomic_load_n(&f->stack_class, __ATOMIC_ACQUIRE);
   const struct coir__stack *s = PEEK(f->stack);
   const void *sp = PEEK(f->sp);
   if (!s && size_class < COIR__STACK_CLASSES) out->stack_bytes = coir__stack_class_bytes((int)size_class);
