@@ -89,6 +89,7 @@
 #else
 #define atm_show(p, v) ((void)(*(p) = (v)))
 #endif
+#define atm_show_rel(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 
 #define COIR_LIKELY(x) __builtin_expect(!!(x), 1)
 #define COIR_UNLIKELY(x) __builtin_expect(!!(x), 0)

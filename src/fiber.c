@@ -199,7 +199,7 @@ COIR_INLINE bool bind_stack(struct coir__worker *w, struct coir_fiber *f) {
   if (COIR_UNLIKELY(!s)) return false;
   atm_show(&f->stack, s);
   /* Release: who finds the class gone finds the stack (inspect.c). */
-  __atomic_store_n(&f->ran_at, atm_load_rlx(&w->look_tick), __ATOMIC_RELEASE);
+  atm_show_rel(&f->ran_at, atm_load_rlx(&w->look_tick));
   atm_show(&f->b.worker, (int16_t)w->index);
   s->fiber = f;
   if (!s->is_guarded) f->b.flags |= COIR__FIBER_CANARY;
@@ -593,7 +593,7 @@ static inline void __attribute__((always_inline, noreturn)) end(struct coir__wor
   bool restarts = !coir__hard_chance(atm_load_rlx(&w->thread), 2);
   if (COIR_LIKELY(restarts) && next && !next->stack && next->stack_class == s->size_class) {
     atm_show(&next->stack, s);
-    __atomic_store_n(&next->ran_at, atm_load_rlx(&w->look_tick), __ATOMIC_RELEASE); /* as in bind_stack() */
+    atm_show_rel(&next->ran_at, atm_load_rlx(&w->look_tick)); /* as in bind_stack() */
     atm_show(&next->b.worker, (int16_t)w->index);
     s->fiber = next;
     next->b.flags |= canary;

@@ -96,7 +96,7 @@ static PEEKS enum coir_fiber_state state_of(const struct coir_fiber *f) {
 static PEEKS int64_t last_run(const struct coir_fiber *f, int64_t since) {
   uint64_t end = (uint64_t)(since ? since : coir__os_now()) >> COIR__LOOK_SHIFT;
   uint32_t ran_at = PEEK(f->ran_at), ago = (uint32_t)end - ran_at;
-  if (ran_at < COIR__STACK_CLASSES) return 0; /* a size class by now: another fiber, which has not run yet */
+  if (ran_at < COIR__STACK_CLASSES) return 0; /* still its size class: it has its stack, and has not run on it */
   if (ago >> 31) ago = 0; /* it was dispatched again meanwhile */
   return (int64_t)(end - ago) << COIR__LOOK_SHIFT;
 }
@@ -129,14 +129,15 @@ static PEEKS void describe_words(struct coir_runtime *rt, const struct coir_fibe
 
 /* Everything is read while the fiber may go on: relaxed reads of words, each true at some moment. Acquire, of those
  * that are written at its end: who no longer finds it listed finds what it has done. False: it has ended; maybe while
- * we looked, and the descriptor may be another fiber's by now, whose number is written before its entry. */
+ * we looked, and the descriptor may be another fiber's by now: its entry is cleared before anything of the next one is
+ * written, whose entry comes last. */
 static PEEKS bool describe(struct coir_runtime *rt, const struct coir_fiber *f, struct coir_fiber_info *out) {
   memset(out, 0, sizeof *out);
-  out->id = PEEK(f->id);
+  out->id = __atomic_load_n(&f->id, __ATOMIC_ACQUIRE); /* before the entry: that of a later one would be found there */
   out->entry = atm_load_acq(&f->entry);
   if (!out->entry || (atm_load_acq(&f->ended) & COIR__ENDED)) return false;
   describe_words(rt, f, out);
-  atm_fence_sc(); /* the words before the second look */
+  atm_fence_sc(); /* the words before the second look; pairs with the fence where a descriptor is freed */
   return atm_load_acq(&f->entry) == out->entry && PEEK(f->id) == out->id;
 }
 

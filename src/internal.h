@@ -769,6 +769,7 @@ COIR_INLINE bool coir__fiber_give_quickly(struct coir__worker *w, struct coir_fi
   if (COIR_UNLIKELY(!m || m->count == COIR__MAGAZINE_MAX)) return false;
   /* Relaxed: a list that is being made may still show it, as it would have a moment ago. */
   atm_store_rlx(&f->entry, NULL);
+  atomic_thread_fence(memory_order_release); /* before all of its next life; pairs with the fence in describe() */
   coir__hard_poison_fiber(f);
   m->fibers[m->count++] = f;
   return true;

@@ -167,6 +167,7 @@ void coir__fiber_give(struct coir_runtime *rt, struct coir__worker *w, struct co
   if (w && coir__fiber_give_quickly(w, f)) return;
   if (w && reload(rt, w, true) && coir__fiber_give_quickly(w, f)) return;
   atm_store_rlx(&f->entry, NULL); /* as there */
+  atomic_thread_fence(memory_order_release);
   coir__hard_poison_fiber(f);
   give_outside(rt, f);
 }
