@@ -248,6 +248,9 @@ bool coir__sim_fails(void);                               /* whether a call of t
 /* What is on the way into a call on a descriptor. `bytes`: what a stream is to transfer, which may become less; NULL:
  * this one transfers all or nothing. `error`: how it may fail. 0, that, or as coir_sleep. */
 int coir__sim_transfer(int fd, size_t *bytes, int error, int64_t deadline);
+bool coir__sim_interrupts(void); /* whether a signal ends the system call that the calling fiber is about to make */
+void coir__sim_waits(int fd);    /* the calling fiber is about to wait for it: an event may come that tells nothing */
+
 /* ---- hard.c: builds with COIR_HARD ----------------------------------------------------------------------------- */
 #if defined(COIR__ROUGH)
 void coir__hard_tell_seed(void);

@@ -60,6 +60,9 @@ static int io_pause(int64_t *step, int64_t deadline) {
   return coir_sleep_until(deadline - now < *step ? deadline : now + *step);
 }
 
+/* In a simulated runtime: a signal ends the system call to come. */
+static inline bool is_interrupted(void) { return COIR_UNLIKELY(coir__os_is_simulated()) && coir__sim_interrupts(); }
+
 /* Tries until it succeeds, fails, or may not wait any more. `seen`: the record's word as the call began. `event`:
  * COIR__POLL_IN or _OUT. */
 static ssize_t transfer_in(struct coir__fd *d, uint64_t seen, struct io *io, io_try try, uint32_t event,
@@ -75,7 +78,7 @@ static ssize_t transfer_in(struct coir__fd *d, uint64_t seen, struct io *io, io_
   for (;;) {
     if (!skip) {
       seen = coir__fd_enter(d);
-      ssize_t n = COIR_LIKELY(!((seen ^ life) & COIR__FD_LIFE)) ? try(io) : -EBADF;
+      ssize_t n = COIR_UNLIKELY((seen ^ life) & COIR__FD_LIFE) ? -EBADF : is_interrupted() ? -EINTR : try(io);
       bool is_dry =
           n == -EAGAIN || (n > 0 && (size_t)n < io->drains && (seen & (COIR__FD_TCP | COIR__FD_HUP)) == COIR__FD_TCP);
       coir__fd_leave(d, seen, is_dry ? event : 0);

@@ -211,6 +211,16 @@ void coir__poll_events(const struct coir__poll_ready *ready, int count) {
     if ((uint32_t)ready[i].tag < known) hand_on(w, &ready[i]);
 }
 
+void coir__poll_in_vain(int fd) {
+  struct coir__worker *w = coir__carried();
+  struct coir__fd *d = &coir__fds[fd];
+  struct coir__poll_ready ready = {.events = BOTH};
+  coir__bias_lock(w, &d->q.lock);
+  ready.tag = (uint64_t)d->generation << 32 | (uint32_t)fd;
+  coir__bias_unlock(w, &d->q.lock);
+  hand_on(w, &ready);
+}
+
 /* ---- The pollers ----------------------------------------------------------------------------------------------- */
 
 static void *serve(void *poller) {
@@ -528,6 +538,7 @@ static int park(struct coir__fd *d, int fd, uint64_t life, uint32_t events, enum
 int coir__fd_wait(struct coir__fd *d, int fd, uint64_t life, uint32_t events, enum coir__reason reason,
                   int64_t deadline) {
   int rc = COIR__FD_UNARMED;
+  if (COIR_UNLIKELY(coir__os_is_simulated())) coir__sim_waits(fd);
   if (atm_load_acq(&d->word) & COIR__FD_ADOPTED) rc = park(d, fd, life, events, reason, deadline, false);
   if (rc <= 0) return rc;
   rc = coir__fd_watch(d, fd, life);

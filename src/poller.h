@@ -56,6 +56,9 @@ struct coir__poll_ready {
 };
 void coir__poll_events(const struct coir__poll_ready *ready, int count);
 
+/* The same for a descriptor that has a record, of which the kernel has told nothing: whoever waits tries again. */
+void coir__poll_in_vain(int fd);
+
 /* This poller is about to go: no record may name it any more. Called by coir__poller_destroy. */
 void coir__poll_forget(struct coir__poller *p);
 

@@ -14,8 +14,11 @@
  *           they ran on another processor, those that never wait among them
  *   clock   it goes on by a little with each step, and each look at it; when nobody is ready, by as much as it is to
  *           the next deadline. So an hour of sleep takes no time, and who looks at the clock in a loop gets through
- *   rest    instead of sleeping. Where descriptors are waited for, the kernel is asked first; calls on the pool are
- *           waited for before each step. So neither comes at a moment that is up to chance
+ *   rest    instead of sleeping; it may end before its time. Where descriptors are waited for, the kernel is asked
+ *           first; calls on the pool are waited for before each step. So neither comes at a moment that is up to chance
+ *
+ * Calls on descriptors ask here what they meet: short transfers, delays, interrupted system calls, errors; and waits
+ * for descriptors are told of, so that an event may come that tells nothing.
  *
  * What is drawn also depends on the seed as a whole: how often calls are points, how long steps are, and whether, for
  * stretches, a part of the fibers does not get on (a coarse form of priorities with change points: Burckhardt, Kothari,
@@ -49,6 +52,8 @@
 #define STARVED_ONE_IN 4         /* of the fibers, in a stretch in which some do not get on */
 #define STRETCH_MAX 512          /* steps */
 #define DELAY_MAX COIR_MS(1)     /* of a call on a descriptor, and of a timer */
+#define REST_MAX COIR_SEC(4)     /* of one that ends before its time */
+#define ROW_MAX 16               /* disturbances, one after the other */
 
 struct coir__sim {
   uint64_t state; /* of the generator */
@@ -63,8 +68,12 @@ struct coir__sim {
   uint64_t first_id;              /* of its first fiber: numbers count through all runtimes */
   struct coir_fiber **ready;
   size_t count;
-  bool has_sent; /* a call on a descriptor has been made since the clock was moved on */
-  int hung;      /* so many calls on the pool have taken too long to be waited for */
+  uint64_t disturbances;              /* one system call, or wait for a descriptor, in so many begins a row; 0: none */
+  uint64_t calls_row, waits_row;      /* so many more are disturbed */
+  uint64_t interrupted, told_in_vain; /* so many have been */
+  int in_vain;                        /* a descriptor of which an event is to tell, for nothing; -1: of none */
+  int hung;                           /* so many calls on the pool have taken too long to be waited for */
+  bool has_sent;                      /* a call on a descriptor has been made since the clock was moved on */
 };
 
 /* ---- Drawing --------------------------------------------------------------------------------------------------- */
@@ -124,6 +133,8 @@ int coir__sim_create(struct coir_runtime *rt) {
   s->passes = UINT64_C(2) << draw_below(s, 6);
   s->step_ns = UINT64_C(100) << 3 * draw_below(s, 5);
   s->starves = draw_one_in(s, 2);
+  s->disturbances = draw_one_in(s, 2) ? UINT64_C(2) << draw_below(s, 4) : 0;
+  s->in_vain = -1;
   rt->sim = s;
   atm_store_rlx(&coir__os_clock, sim_clock); /* relaxed: as in coir__os_now */
   coir__timers_init(&rt->workers[0]->timers, START);
@@ -218,6 +229,15 @@ static void say_step(const struct coir__worker *w, const struct coir__sim *s, co
   if (w->rt->config.sim_log > 1) coir__os_complain(text, (size_t)n);
 }
 
+/* What the kernel has to tell; and maybe something that it has not. */
+static void poll_here(struct coir__worker *w, struct coir__sim *s) {
+  coir__idle_poll(w, w->poller, 0);
+  if (s->in_vain < 0 || draw_one_in(s, 2)) return;
+  coir__poll_in_vain(s->in_vain);
+  s->in_vain = -1;
+  s->told_in_vain++;
+}
+
 struct coir_fiber *coir__sim_next(struct coir__worker *w) {
   struct coir__sim *s = w->rt->sim;
   s->steps++;
@@ -231,7 +251,7 @@ struct coir_fiber *coir__sim_next(struct coir__worker *w) {
   bool is_late = s->count > 0 && draw_one_in(s, 8);
   if (!is_late && atm_load_rlx(&w->timers.next) <= now) coir__worker_fire(w, now);
   bool polls = coir__poller_is_used(w->poller) && (s->count == 0 || draw_one_in(s, 2));
-  if (polls) coir__idle_poll(w, w->poller, 0);
+  if (polls) poll_here(w, s);
   gather(w, s);
   w->tick = 0; /* whoever is left comes back here */
   struct coir_fiber *f = sim_choose(w, s);
@@ -239,6 +259,22 @@ struct coir_fiber *coir__sim_next(struct coir__worker *w) {
   s->signature = mixed(s->signature ^ (f->id - s->first_id) ^ (uint64_t)now << 20);
   if (COIR_UNLIKELY(w->rt->config.sim_log > 1)) say_step(w, s, f);
   return f;
+}
+
+/* Sleeps for so long at most. Whether somebody is ready then. What the kernel tells of others, as when the keeper has
+ * looked after descriptors, comes when it comes: with `until`, a moment of real time, it does not end the rest before.
+ * Nor do looks at the clock count (I2). */
+static bool rest_for(struct coir__worker *w, struct coir__sim *s, int64_t most, int64_t until) {
+  int64_t now = now_of(s);
+  uint64_t state = s->state;
+  int events;
+  do {
+    events = coir__idle_poll(w, w->poller, most == COIR_NEVER ? COIR_NEVER : now + most);
+    if (events > 0) gather(w, s);
+    s->state = state;
+    atm_store_rlx(&s->now, now);
+  } while (events > 0 && s->count == 0 && !atm_load_acq(&w->attention) && coir__os_real_now() < until);
+  return s->count > 0;
 }
 
 /* Where only this worker can make anybody ready, it skips what lies between. Else others are given their time: threads
@@ -249,23 +285,27 @@ void coir__sim_rest(struct coir__worker *w) {
   bool is_shared = atm_load_acq(&w->rt->phase) == COIR__PHASE_SERVE || s->hung > 0;
   if (next != COIR_NEVER && is_shared) most = next - now_of(s);
   else if (next != COIR_NEVER) most = !coir__poller_is_used(w->poller) ? 0 : s->has_sent ? DELIVERY_NS : GRACE_NS;
-  int events = 0;
-  if (most > 0) events = coir__idle_poll(w, w->poller, most == COIR_NEVER ? COIR_NEVER : coir__os_now() + most);
+  bool is_ready = most > 0 && rest_for(w, s, most, is_shared || most == COIR_NEVER ? 0 : start + most);
   if (is_shared) go_on(s, coir__os_real_now() - start);
-  if (events > 0 || is_shared || next == COIR_NEVER || atm_load_acq(&w->attention)) return;
+  if (is_ready || is_shared || next == COIR_NEVER || atm_load_acq(&w->attention)) return;
   s->has_sent = false;
-  if (next > now_of(s)) atm_store_rlx(&s->now, next);
+  int64_t left = next - now_of(s);
+  if (left > 0 && draw_one_in(s, 4)) left = (int64_t)draw_below(s, left < REST_MAX ? (uint64_t)left : REST_MAX);
+  if (left > 0) go_on(s, left);
   if (draw_one_in(s, 4)) go_on(s, (int64_t)draw_below(s, DELAY_MAX));
 }
 
 /* Who is still ready queues where those look who drop fibers, and the next run. */
 void coir__sim_over(struct coir__worker *w) {
   struct coir__sim *s = w->rt->sim;
-  char text[160];
+  char text[200];
   while (s->count > 0) coir__lane_put(w->rt, s->ready[--s->count]);
   if (w->rt->config.sim_log < 1) return;
-  int n = snprintf(text, sizeof text, "coir: simulation: seed %llu: %llu steps, %.9f s, signature %016llx\n",
+  int n = snprintf(text, sizeof text,
+                   "coir: simulation: seed %llu: %llu steps, %.9f s, calls interrupted: %llu, events in vain: %llu, "
+                   "signature %016llx\n",
                    (unsigned long long)s->seed, (unsigned long long)s->steps, (double)(now_of(s) - START) / 1e9,
+                   (unsigned long long)s->interrupted, (unsigned long long)s->told_in_vain,
                    (unsigned long long)s->signature);
   coir__os_complain(text, (size_t)n);
 }
@@ -285,6 +325,28 @@ bool coir__sim_fails(void) {
   struct coir__sim *s = sim_here(&w);
   uint64_t faults = s && w->current ? (uint64_t)w->rt->config.sim_faults : 0;
   return faults > 0 && draw_below(s, 1000) < faults;
+}
+
+/* In rows: who gets through one may not get through many. */
+static bool is_disturbed(struct coir__sim *s, uint64_t *row) {
+  if (*row == 0 && s->disturbances > 0 && draw_one_in(s, s->disturbances)) *row = 1 + draw_below(s, ROW_MAX);
+  if (*row == 0) return false;
+  --*row;
+  return true;
+}
+
+bool coir__sim_interrupts(void) {
+  struct coir__worker *w;
+  struct coir__sim *s = sim_here(&w);
+  if (!s || !w->current || !is_disturbed(s, &s->calls_row)) return false;
+  s->interrupted++;
+  return true;
+}
+
+void coir__sim_waits(int fd) {
+  struct coir__worker *w;
+  struct coir__sim *s = sim_here(&w);
+  if (s && w->current && s->in_vain < 0 && is_disturbed(s, &s->waits_row)) s->in_vain = fd;
 }
 
 int coir__sim_transfer(int fd, size_t *bytes, int error, int64_t deadline) {

@@ -6,6 +6,7 @@
 #include "harness.h"
 
 #define SEEDS 200
+#define FEW_SEEDS 24 /* where a run takes a tenth of a second: the kernel is given time to bring something */
 
 /* A run of `fn`, which returns what it did as a number. */
 static int simulate_with(struct coir_config config, coir_fn fn, void *arg) {
@@ -342,6 +343,62 @@ static void streams_come_in_parts_and_messages_do_not(void **state) {
   CHECK(streams > SEEDS / 4);
 }
 
+/* ---- Disturbances ---------------------------------------------------------------------------------------------- */
+
+static int writes_late(void *fds) {
+  CHECK_EQ(coir_sleep(COIR_MS(1)), 0);
+  CHECK_EQ(coir_write(((int *)fds)[1], "x", 1, COIR_NEVER), 1);
+  return 0;
+}
+
+/* Reads before there is anything: once in vain, and then until it comes. */
+static int waits_for_others(void *fds) {
+  char c = 0;
+  int *ends = fds, kind = ends[0];
+  CHECK_EQ(kind == SOCK_STREAM ? socketpair(AF_UNIX, SOCK_STREAM, 0, ends) : pipe(ends), 0);
+  int64_t limit = coir_after(COIR_MS(3));
+  CHECK_EQ(coir_read(ends[0], &c, 1, limit), -ETIMEDOUT);
+  CHECK(coir_now() >= limit);
+  struct coir_fiber *f = go(writes_late, ends);
+  CHECK_EQ(coir_read(ends[0], &c, 1, COIR_NEVER), 1);
+  CHECK_EQ(c, 'x');
+  CHECK_EQ(end_of(f), 0);
+  CHECK_EQ(coir_close(ends[0]), 0);
+  CHECK_EQ(coir_close(ends[1]), 0);
+  return 0;
+}
+
+/* What such a run says at its end of the disturbances that it had. */
+static void ask_disturbances(int seed, int *calls, int *events, char line[256]) {
+  int ends[2] = {seed % 2 ? SOCK_STREAM : 0, 0}, old = dup(STDERR_FILENO);
+  FILE *said = tmpfile();
+  CHECK(said && old >= 0 && dup2(fileno(said), STDERR_FILENO) == STDERR_FILENO);
+  CHECK_EQ(simulate_with((struct coir_config){.sim_seed = seed, .sim_log = 1}, waits_for_others, ends), 0);
+  CHECK_EQ(dup2(old, STDERR_FILENO), STDERR_FILENO);
+  close(old);
+  rewind(said);
+  CHECK(fgets(line, 256, said) != NULL);
+  const char *counts = strstr(line, "calls interrupted: ");
+  CHECK(counts && sscanf(counts, "calls interrupted: %d, events in vain: %d,", calls, events) == 2);
+  CHECK_EQ(fclose(said), 0);
+}
+
+static void calls_are_disturbed_and_go_on(void **state) {
+  (void)state;
+  int quiet = 0, interrupted = 0, in_vain = 0;
+  for (int seed = 1; seed <= FEW_SEEDS; seed++) {
+    int calls, events;
+    char line[256], again[256];
+    ask_disturbances(seed, &calls, &events, line);
+    quiet += calls == 0 && events == 0;
+    interrupted += calls > 1;
+    in_vain += events > 0;
+    ask_disturbances(seed, &calls, &events, again);
+    CHECK(strcmp(line, again) == 0);
+  }
+  CHECK(quiet >= FEW_SEEDS / 4 && interrupted >= FEW_SEEDS / 8 && in_vain >= FEW_SEEDS / 8);
+}
+
 /* ---- Faults ---------------------------------------------------------------------------------------------------- */
 
 static int makes_channels(void *arg) {
@@ -459,6 +516,7 @@ int main(void) {
       cmocka_unit_test(who_holds_its_worker_is_not_interrupted),
       cmocka_unit_test(the_seed_can_be_asked_for),
       cmocka_unit_test(streams_come_in_parts_and_messages_do_not),
+      cmocka_unit_test(calls_are_disturbed_and_go_on),
       cmocka_unit_test(calls_fail_when_they_are_to),
       cmocka_unit_test(deadlocks_are_found),
       cmocka_unit_test(workers_can_be_named_that_are_not_there),

@@ -128,11 +128,11 @@ static inline uint32_t meaning(uint32_t events) {
  * the last reference, if what was looked at was not ready, is put back only when epoll_wait returns: till then the
  * other end is not told. */
 static int take_in_slices(struct coir__poller *p, struct epoll_event *events, int64_t ns) {
-  int64_t begin = ns > SLICE ? coir__os_now() : 0, left = ns;
+  int64_t begin = ns > SLICE ? coir__os_real_now() : 0, left = ns;
   while ((left < 0 || left > SLICE) && coir__poller_is_used(p)) {
     int n = take(p->queue, events, SLICE);
     if (n != 0) return n;
-    if (begin) left = ns - (coir__os_now() - begin); /* by the clock, since every slice ends a little late */
+    if (begin) left = ns - (coir__os_real_now() - begin); /* by the clock, since every slice ends a little late */
     if (begin && left < 0) left = 0;
   }
   return take(p->queue, events, left);
