@@ -262,18 +262,17 @@ struct coir_fiber *coir__sim_next(struct coir__worker *w) {
 }
 
 /* Sleeps for so long at most. Whether somebody is ready then. What the kernel tells of others, as when the keeper has
- * looked after descriptors, comes when it comes: with `until`, a moment of real time, it does not end the rest before.
- * Nor do looks at the clock count (I2). */
+ * looked after descriptors, comes when it comes: with `until`, a moment of real time, it does not end the rest before,
+ * and leaves no trace (I2). */
 static bool rest_for(struct coir__worker *w, struct coir__sim *s, int64_t most, int64_t until) {
   int64_t now = now_of(s);
   uint64_t state = s->state;
-  int events;
-  do {
-    events = coir__idle_poll(w, w->poller, most == COIR_NEVER ? COIR_NEVER : now + most);
-    if (events > 0) gather(w, s);
+  while (coir__idle_poll(w, w->poller, most == COIR_NEVER ? COIR_NEVER : now + most) > 0) {
+    gather(w, s);
+    if (s->count > 0 || atm_load_acq(&w->attention) || coir__os_real_now() >= until) break;
     s->state = state;
     atm_store_rlx(&s->now, now);
-  } while (events > 0 && s->count == 0 && !atm_load_acq(&w->attention) && coir__os_real_now() < until);
+  }
   return s->count > 0;
 }
 
