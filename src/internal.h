@@ -230,6 +230,7 @@ void coir__keeper_chore(coir__chore run, int64_t at);
 /* ---- trace.c: hooks -------------------------------------------------------------------------------------------- */
 #if defined(COIR_TRACE)
 void coir__trace_begin(struct coir__worker *w); /* before its first fiber; its runtime counts as running */
+void coir__trace_fork_child(void);
 void coir__trace_enter(const struct coir__worker *w, const struct coir_fiber *f); /* f is about to run */
 void coir__trace_leave(const struct coir__worker *w, uint64_t id); /* it is back; what it left behind is not seen to */
 void coir__trace_wait(const struct coir__worker *w, const struct coir_fiber *f); /* its wait is about to be committed */
@@ -575,8 +576,10 @@ void coir__wake_on(struct coir__worker *w,
 void coir__wait_commit(struct coir__worker *w,
                        struct coir_fiber *f);   /* it is off its stack now: by the code that runs next */
 bool coir__cancel_take(struct coir__waiter *w); /* is a cancellation pending? takes it */
-/* What is pending, but for COIR__CANCEL_ALWAYS; for who is in a relayed wait. Takes it. */
+/* What is pending, but for COIR__CANCEL_ALWAYS; for who is in a relayed wait, or keeps it. Takes it. */
 uint32_t coir__cancel_take_once(struct coir__waiter *waiter);
+/* From now on the caller's waits end by a cancellation as always, and leave it pending; or, again, take it. */
+void coir__cancel_keep(bool keeps);
 uint32_t coir__cancel_merge(uint32_t old, uint32_t what); /* of two scopes the outer one stays */
 /* Asks for what COIR__CANCEL_* say, and delivers it to the wait in progress, if there is one. */
 void coir__cancel(struct coir__waiter *waiter, uint32_t what);

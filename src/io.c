@@ -393,15 +393,13 @@ ssize_t coir_writev(int fd, const struct iovec *iov, int iov_count, int64_t dead
   return transfer_any(&io, &ways, deadline);
 }
 
-/* An error that came after some bytes: sees to it that the next call meets it. Deadlines, closed descriptors and bad
- * memory do so by themselves, and so do errors of writes. */
-static void put_back(int fd, uint64_t life, int error, bool is_read) {
+/* An error that came after some bytes is for the next call. Deadlines, closed descriptors and bad memory meet it by
+ * themselves, and so do errors of writes; cancellations are kept. This is for what is left, of reads. */
+static void put_back(int fd, uint64_t life, int error) {
   int rc;
   struct coir__fd *d = coir__fd_find(fd, &rc);
-  if (error == -ECANCELED) {
-    struct coir_fiber *f = self();
-    if (f) coir_cancel(f);
-  } else if (is_read && d && error != -ETIMEDOUT && error != -EBADF && error != -EFAULT) coir__fd_keep(d, life, error);
+  if (d && error != -ECANCELED && error != -ETIMEDOUT && error != -EBADF && error != -EFAULT)
+    coir__fd_keep(d, life, error);
 }
 
 static uint64_t life_of(int fd) {
@@ -414,27 +412,23 @@ ssize_t coir_read_full(int fd, void *buf, size_t bytes, int64_t deadline) {
   COIR_INSIDE_TO_WAIT(deadline);
   uint64_t life = life_of(fd);
   size_t done = 0;
-  do {
-    ssize_t n = coir_read(fd, (char *)buf + done, bytes - done, deadline);
-    if (n < 0 && done == 0) return n;
-    if (n < 0) put_back(fd, life, (int)n, true);
-    if (n <= 0) break;
-    done += (size_t)n;
-  } while (done < bytes);
+  ssize_t n;
+  while ((n = coir_read(fd, (char *)buf + done, bytes - done, deadline)) > 0 && (done += (size_t)n) < bytes)
+    coir__cancel_keep(true);
+  coir__cancel_keep(false);
+  if (n < 0 && done == 0) return n;
+  if (n < 0) put_back(fd, life, (int)n);
   return (ssize_t)done;
 }
 
 ssize_t coir_write_full(int fd, const void *buf, size_t bytes, int64_t deadline) {
   COIR_INSIDE_TO_WAIT(deadline);
   size_t done = 0;
-  do {
-    ssize_t n = coir_write(fd, (const char *)buf + done, bytes - done, deadline);
-    if (n < 0 && done == 0) return n;
-    if (n < 0) put_back(fd, 0, (int)n, false);
-    if (n <= 0) break;
-    done += (size_t)n;
-  } while (done < bytes);
-  return (ssize_t)done;
+  ssize_t n;
+  while ((n = coir_write(fd, (const char *)buf + done, bytes - done, deadline)) > 0 && (done += (size_t)n) < bytes)
+    coir__cancel_keep(true);
+  coir__cancel_keep(false);
+  return n < 0 && done == 0 ? n : (ssize_t)done;
 }
 
 /* ---- Sockets --------------------------------------------------------------------------------------------------- */

@@ -410,15 +410,15 @@ int coir_scope_open(struct coir_scope **out, unsigned flags, int64_t deadline) {
   return 0;
 }
 
-/* The opener was cancelled while it waited. */
+/* The opener was cancelled while it waited; that is still pending. Where something else came first, it is for the
+ * opener's next wait. */
 static void scope_opener_canceled(struct coir__worker *w, struct coir_scope *s) {
   scope_lock(w, s);
   if (!scope_reason(s) || s->is_from_outside) {
+    coir__cancel_take_once(atm_load_rlx(&s->opener));
     scope_cancel(w, s, -ECANCELED, true);
     return;
   }
-  coir__cancel_ask(atm_load_rlx(&s->opener),
-                   COIR__CANCEL_ONCE); /* something else came first: it is for the opener's next wait */
   scope_unlock(w, s);
 }
 
@@ -436,7 +436,10 @@ static void scope_wait(struct coir_scope *s) {
     coir__wait_begin_as(coir__self(), &wait, COIR__REASON_SCOPE, object, code);
     coir__wait_add_to(&wait, &clause, &s->closer, &s->watchers.lock);
     scope_unlock(w, s);
-    if (coir__wait(&wait) == COIR__CODE_CANCELED) scope_opener_canceled(coir__carried(), s);
+    coir__cancel_keep(true);
+    uint32_t ended = coir__wait(&wait);
+    coir__cancel_keep(false);
+    if (ended == COIR__CODE_CANCELED) scope_opener_canceled(coir__carried(), s);
   }
   scope_unlock(coir__carried(), s);
 }

@@ -264,6 +264,7 @@ struct coir__local {
 #define COIR__MORE_AWAY 8u   /* (f) on a thread that carries no worker (carry.c) */
 #define COIR__MORE_PREEMPT 16u /* (c) it may be paused (preempt.c) */
 #define COIR__MORE_PAUSED 32u /* (f) it is, for dumps */
+#define COIR__MORE_KEEPS 64u /* (f) its waits leave cancellations pending (coir__cancel_keep) */
 
 /* A fiber. Four cache lines; the first two are what spawning and switching touch.
  *
@@ -348,6 +349,7 @@ struct coir__thread {
   _Atomic(uint64_t) waits_on;  /* (a) as in a fiber */
   struct coir__local *locals;  /* values of a plain thread */
   struct coir_scope *scope;    /* innermost scope that the plain thread is in, or NULL */
+  bool keeps_cancel;           /* waits of the plain thread leave cancellations pending (coir__cancel_keep) */
   uint32_t rng;                /* xorshift state for selects of the plain thread */
   struct coir__nest *nest;     /* the same for the plain thread */
   void *tsan;                  /* ThreadSanitizer's context of the thread itself */

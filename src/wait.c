@@ -18,14 +18,16 @@
  *     that they are linked to, or by the winner before it wakes, and the waiter does not leave before they are
  *     unlinked.
  *
- * Cancellation is a pending bit. Who takes the bit owes the delivery: the waiter by claiming its own wait, the
- * canceller by claiming the wait that it finds open; who cannot claim puts the bit back, and a canceller then looks
- * again. So it is delivered once, to the wait in progress or the next one. The waiter opens its word and looks at the
- * bit after a light fence; the canceller sets the bit and looks at the word after a heavy one. What a scope asks of its
- * own opener is a number instead of a bit, because it is void when that scope is closed (coir__cancel_body_over).
+ * Cancellation is a pending bit, which nobody takes but the waiter itself: when it has claimed its own wait, or when it
+ * is back from one that a canceller has claimed. A canceller claims the wait that it finds open while the bit is there;
+ * if it cannot, it looks again. So it is delivered once, to the wait in progress or the next one. The waiter opens its
+ * word and looks at the bit after a light fence; the canceller sets the bit and looks at the word after a heavy one.
+ * What a scope asks of its own opener is a number instead of a bit, because it is void when that scope is closed
+ * (coir__cancel_body_over). A waiter that may have to leave the cancellation to the next wait, whatever it was, keeps
+ * it: then it does not take the bit (coir__cancel_keep).
  * Waits that begin behind a shield have another open word, which no canceller claims. So have those of a waiter that
- * passes its cancellations on, to the fiber that runs on its behalf: there nobody takes the bit but the waiter, once
- * its wait has been claimed to tell it, and the clauses stay linked (gen.c).
+ * passes its cancellations on, to the fiber that runs on its behalf: there the clauses stay linked when it has been
+ * claimed to tell it (gen.c).
  *
  * A plain thread that waits is a waiter too; it sleeps on a futex until note carries its wait's number.
  *
@@ -195,15 +197,24 @@ static inline uint32_t take_once(struct coir__waiter *waiter) {
   return atm_and_sc(&waiter->cancel, COIR__CANCEL_ALWAYS) & ~COIR__CANCEL_ALWAYS;
 }
 
-/* Takes of it what `what` asked for, if that is still there: a canceller must not hold what others have asked for,
- * which may be over by the time that it puts it back. */
-static uint32_t take_asked(struct coir__waiter *waiter, uint32_t what) {
-  uint32_t old = atm_load_acq(&waiter->cancel), mine;
-  do {
-    mine = old & what & COIR__CANCEL_ONCE;
-    if ((what & BODY_MASK) && !((old ^ what) & BODY_MASK)) mine |= what & BODY_MASK;
-  } while (mine && !atm_cas_sc(&waiter->cancel, &old, old & ~mine));
-  return mine;
+/* Whether what `what` asked for is still there: what others have asked for may be over at any moment. */
+static bool is_asked(struct coir__waiter *waiter, uint32_t what) {
+  uint32_t pending = atm_load_acq(&waiter->cancel);
+  return (pending & what & COIR__CANCEL_ONCE) || ((what & BODY_MASK) && !((pending ^ what) & BODY_MASK));
+}
+
+static bool is_keeping(struct coir__waiter *self) {
+  if (self->is_thread) return coir__waiter_thread(self)->keeps_cancel;
+  return __atomic_load_n(&coir__waiter_fiber(self)->b.more, __ATOMIC_RELAXED) & COIR__MORE_KEEPS;
+}
+
+void coir__cancel_keep(bool keeps) {
+  struct coir__waiter *self = coir__waiter_self();
+  if (!self) return; /* no memory for the record of a thread: it has not waited */
+  uint8_t *more = &coir__waiter_fiber(self)->b.more;
+  if (self->is_thread) coir__waiter_thread(self)->keeps_cancel = keeps;
+  else if (keeps) __atomic_fetch_or(more, COIR__MORE_KEEPS, __ATOMIC_RELAXED);
+  else __atomic_fetch_and(more, (uint8_t)~COIR__MORE_KEEPS, __ATOMIC_RELAXED);
 }
 
 uint32_t coir__cancel_take_once(struct coir__waiter *waiter) { return take_once(waiter); }
@@ -212,21 +223,20 @@ static inline bool is_relay(const struct coir__wait *wait) {
   return (wait->open & COIR__CODE_MASK) == COIR__CODE_RELAY;
 }
 
-/* Takes a pending cancellation, and claims the wait with it. False: none, or the wait was claimed already. */
+/* Claims the wait for a pending cancellation. False: none, or the wait was claimed already. */
 static bool cancel_self(struct coir__wait *wait) {
   struct coir__waiter *self = wait->self;
-  uint32_t pending = atm_load_acq(&self->cancel), taken = 0;
+  uint32_t pending = atm_load_acq(&self->cancel);
   if (COIR_LIKELY(!pending) || (wait->open & COIR__CODE_MASK) >= COIR__CODE_SHIELDED) return false;
-  bool passes_on = is_relay(wait) && (pending & ~COIR__CANCEL_ALWAYS);
-  if (!is_always_canceled(self, pending) && !passes_on && !(taken = take_once(self))) return false;
+  if (!is_always_canceled(self, pending) && !(pending & ~COIR__CANCEL_ALWAYS)) return false;
   uint64_t open = wait->open;
-  if (atm_cas_ar(&self->word, &open, number_of(open) | COIR__CODE_CANCELED)) return true;
-  coir__cancel_ask(self, taken);
-  return false;
+  return atm_cas_ar(&self->word, &open, number_of(open) | COIR__CODE_CANCELED);
 }
 
 /* What was asked for once more before the waiter noticed is the same cancellation. */
-static void cancel_noticed(struct coir__waiter *self) { take_once(self); }
+static void cancel_noticed(struct coir__waiter *self) {
+  if (!is_keeping(self)) take_once(self);
+}
 
 /* Blocks the thread until the winner has woken it. The deadline is its own affair. */
 static void thread_sleep(struct coir__thread *t, struct coir__wait *wait, int64_t deadline) {
@@ -386,11 +396,9 @@ static bool cancel_claim(struct coir__waiter *waiter, uint32_t what, bool is_fen
       if (is_fenced) return false;
       continue; /* it was woken a moment ago, and may begin to wait again at any time */
     }
-    bool takes = code == COIR__CODE_OPEN && !(what & COIR__CANCEL_ALWAYS);
-    uint32_t taken = takes ? take_asked(waiter, what) : 0;
-    if (!taken && (takes || !atm_load_acq(&waiter->cancel))) return false;
+    bool is_any = code == COIR__CODE_RELAY || (what & COIR__CANCEL_ALWAYS);
+    if (is_any ? !atm_load_acq(&waiter->cancel) : !is_asked(waiter, what)) return false;
     if (atm_cas_ar(&waiter->word, &word, number_of(word) | COIR__CODE_CANCELED)) return true;
-    coir__cancel_ask(waiter, taken);
     is_fenced = false;
   }
 }
@@ -414,7 +422,8 @@ int coir_cancel(struct coir_fiber *fiber) {
 bool coir__cancel_take(struct coir__waiter *w) {
   uint32_t pending = atm_load_acq(&w->cancel);
   if (COIR_LIKELY(!pending) || w->shield) return false;
-  return is_always_canceled(w, pending) || take_once(w);
+  if (is_always_canceled(w, pending)) return true;
+  return is_keeping(w) ? (pending & ~COIR__CANCEL_ALWAYS) != 0 : take_once(w) != 0;
 }
 
 void coir_shield_begin(void) {
