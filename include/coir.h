@@ -97,7 +97,8 @@ enum coir_order {
 /* How to spawn. All zero is the default of every field; pass NULL for all defaults. */
 struct coir_attr {
   const char *name;   /* shown in dumps and reports; copied, cut to 23 bytes; NULL: none */
-  size_t stack_bytes; /* 0: the runtime's stack_bytes; rounded up to 16 KiB times a power of two; at most 1 GiB */
+  size_t stack_bytes; /* 0: the runtime's stack_bytes; at least 16 KiB, at most 1 GiB; rounded up to 16 KiB
+                         times a power of two */
   enum coir_priority priority; /* high runs before normal before low; none starves */
   enum coir_order order;       /* ignored when `worker` is given or the priority is not normal */
   uint32_t worker;             /* COIR_WORKER(i): start on worker i and nowhere else */
@@ -610,7 +611,8 @@ COIR_API int coir_gen_create(struct coir_gen **out, coir_fn fn, void *arg, const
  * time); `out` (may be NULL) receives what it yields, or the value that it ended with (coir_set_value, else NULL).
  *
  * Returns 0 when it has yielded; 1 when it has ended; -ESRCH when it had ended before; -EBUSY when another one resumes
- * it just now; -EDEADLK when the caller is the generator, or is being resumed by it; -EINVAL; -ENOMEM (the
+ * it just now; -EDEADLK when the caller is the generator, or is being resumed by it; -ENOTSUP in the child of a fork,
+ * when its runtime is the parent's; -EINVAL; -ENOMEM (the
  * first time). Not cancelled itself: a cancellation of the caller is handed on to the generator, whose waiting call
  * returns -ECANCELED; one that it has not noticed when it yields or ends is the caller's again. */
 COIR_API int coir_gen_resume(struct coir_gen *gen, void *in, void **out);
@@ -881,7 +883,7 @@ struct coir_config {
 /* Runs fn(arg) as the first fiber of the default runtime, with the calling thread as worker 0, and returns when that
  * fiber and every other fiber of the runtime has ended.
  *
- * Returns what `fn` returned (so an error of the runtime itself, listed next, and one of `fn` look alike: use
+ * Returns what `fn` returned, or gave to coir_exit (so an error of the runtime itself, listed next, and one of `fn` look alike: use
  * coir_runtime_run to tell them apart); -EINVAL for NULL; -EBUSY when the default runtime is running already or the
  * caller is a fiber; -ENOMEM, -EAGAIN when threads or memory are short; -EDEADLK when its fibers were in a deadlock
  * (enum coir_deadlock). May be called again afterwards. */
@@ -903,7 +905,7 @@ COIR_API int coir_runtime_create(struct coir_runtime **out, const struct coir_co
 
 /* Runs fn(arg) as a fiber of `runtime`, the calling thread being worker 0, until it and every other fiber has ended.
  *
- * `status` (may be NULL) receives what `fn` returned. `fn` may be NULL: then this runs what was spawned before, and
+ * `status` (may be NULL) receives what `fn` returned, or gave to coir_exit. `fn` may be NULL: then this runs what was spawned before, and
  * returns at once when that is nothing. Returns 0; -EINVAL; -EBUSY when the runtime runs already or the caller is a
  * fiber; -EAGAIN when a thread cannot be made; -ENOMEM; on these errors no fiber has run. -EDEADLK: it has, but its
  * fibers were in a deadlock (enum coir_deadlock) and have been cancelled. May be repeated. */
@@ -944,7 +946,8 @@ COIR_API int coir_runtime_destroy(struct coir_runtime *runtime);
 COIR_API int coir_runtime_spawn(struct coir_runtime *runtime, coir_fn fn, void *arg, const struct coir_attr *attr,
                                 struct coir_fiber **out);
 
-/* What can be changed while a runtime runs. Values are brought into range as coir_config says; a switch is 0 or 1. */
+/* What can be changed while a runtime runs. Values are brought into range as coir_config says; a switch is
+ * 0 or 1, and COIR_OFF is 0. */
 struct coir_tuning {
   int steal, steal_min_live, steal_min_victim;
   int affinity;
@@ -994,7 +997,8 @@ struct coir_fiber_info {
   enum coir_fiber_state state;
   char name[32];
   const char *waits_for; /* "sleep", "join", "read", "channel", ...; "" unless WAITING; a static string */
-  uint64_t waits_on;     /* what: a descriptor's number, another fiber's id, an object's address; 0 for none */
+  uint64_t waits_on;     /* what: a descriptor's number, another fiber's id, an object's address; of a select: how many
+                            arms it has; 0 for none */
   int worker;            /* the worker that it ran on last; -1 when it has not run */
   size_t stack_bytes;    /* usable; before it first runs: of the stack that it will get */
   size_t stack_used;     /* as it was suspended last, a page at least; 0 before it first runs */

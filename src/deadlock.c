@@ -210,7 +210,7 @@ static bool look_and_act(struct coir_runtime *rt) {
   atm_store_rlx(&rt->deadlock_sum, s.sum);
   atm_store_rlx(&rt->deadlock_threads, s.sleepers);
   if (c->on_deadlock && c->on_deadlock(rt, c->on_deadlock_arg)) return true;
-  if (c->deadlock == COIR_DEADLOCK_IGNORE) return false;
+  if (c->deadlock == COIR_DEADLOCK_IGNORE) return c->on_deadlock != NULL; /* whom it may have woken is looked for */
   report(rt, &s);
   if (c->deadlock == COIR_DEADLOCK_ABORT) abort();
   if (s.fibers == 0) return false;

@@ -206,6 +206,7 @@ bool coir__os_thread_where(int tid, struct coir__ctx_registers *at);
  * by coir__os_pause_signal_send; else what was set for it before. Once per number; it stays so. Returns 0, or -EINVAL:
  * there is no such signal, or it cannot be caught. */
 int coir__os_pause_signal_init(int signo);
+void coir__os_pause_fork_child(void);
 /* Lets it through to the calling thread. Returns whether it was blocked; _close blocks it again. */
 bool coir__os_pause_signal_open(int signo);
 void coir__os_pause_signal_close(int signo);

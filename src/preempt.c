@@ -195,6 +195,7 @@ void coir__preempt_resume(struct coir__worker **worker, struct coir_fiber *f) {
   if (!is_over && keeps) { /* since a moment */
     coir__lane_put_in(w->rt, f, COIR__LANE_PAUSED, false);
     coir__unlock(&t->owner);
+    coir__thread_wake(t); /* it may have looked for its entry in vain, and sleep */
     coir__idle_notify_outside(w->rt);
     return;
   }

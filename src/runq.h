@@ -63,6 +63,8 @@ static inline void coir__runq_push(struct coir__worker *w, struct coir_fiber *f)
 }
 
 static inline void coir__runq_push_bound(struct coir__worker *w, struct coir_fiber *f) {
+  /* Who spawned it has said so, but maybe before the runtime was started, which forgets what it knew. */
+  if (f->b.flags & COIR__FIBER_BOUND) atm_store_rlx(&w->has_pinned, 1);
   coir__list_push(&w->bound, f);
   w->extra = 1;
 }

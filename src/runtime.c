@@ -72,6 +72,10 @@ static void in_child(void) {
   }
   coir__idle_fork_child();
   coir__os_look_fork_child();
+  coir__os_pause_fork_child();
+#if defined(COIR_TRACE)
+  coir__trace_fork_child();
+#endif
   coir__poll_fork_child();
   coir__block_fork_child();
   coir__bias_fork_child();
@@ -93,11 +97,11 @@ int coir__forks_init(void) { return coir__os_once(&process_is_ready, make_proces
 /* ---- Making and freeing ---------------------------------------------------------------------------------------- */
 
 static void set_tuning(struct coir__tuned *to, const struct coir_tuning *t) {
-  atm_store_rlx(&to->steal, t->steal != 0);
+  atm_store_rlx(&to->steal, t->steal > 0);
   atm_store_rlx(&to->steal_min_live, t->steal_min_live < 0 ? 0 : t->steal_min_live);
   atm_store_rlx(&to->steal_min_victim, t->steal_min_victim < 1 ? 1 : t->steal_min_victim);
-  atm_store_rlx(&to->affinity, t->affinity != 0);
-  atm_store_rlx(&to->rebalance, t->rebalance != 0);
+  atm_store_rlx(&to->affinity, t->affinity > 0);
+  atm_store_rlx(&to->rebalance, t->rebalance > 0);
   atm_store_rlx(&to->rebalance_threshold, t->rebalance_threshold < 1 ? 1 : t->rebalance_threshold);
   atm_store_rlx(&to->rebalance_interval_ms, t->rebalance_interval_ms < 1 ? 1 : t->rebalance_interval_ms);
 }
@@ -105,7 +109,9 @@ static void set_tuning(struct coir__tuned *to, const struct coir_tuning *t) {
 void coir_runtime_set_tuning(struct coir_runtime *runtime, const struct coir_tuning *tuning) {
   COIR_INSIDE;
   if (!runtime || !tuning) return;
+  int interval = atm_load_rlx(&runtime->tuned.rebalance_interval_ms);
   set_tuning(&runtime->tuned, tuning);
+  if (interval != atm_load_rlx(&runtime->tuned.rebalance_interval_ms)) atm_store_rlx(&runtime->rebalance_at, 0);
   if (!atm_load_acq(&runtime->forked)) coir__idle_attention(runtime); /* who sleeps may have more to do now */
 }
 
@@ -353,25 +359,13 @@ static int start_threads(struct coir_runtime *rt, int first) {
   return rc;
 }
 
-/* The first fiber of a run. */
-struct first {
-  coir_fn fn;
-  void *arg;
-  int status;
-};
-
-static int run_first(void *arg) {
-  struct first *first = arg;
-  return first->status = first->fn(first->arg);
-}
-
 /* Everything before worker 0 begins: threads, and the first fiber, on worker 0. */
-static int run_begin(struct coir_runtime *rt, struct first *first, struct coir_fiber **handle) {
+static int run_begin(struct coir_runtime *rt, coir_fn fn, void *arg, struct coir_fiber **handle) {
   if (atm_load_acq(&rt->phase) != COIR__PHASE_OFF) return -EBUSY;
   atm_store_rlx(&rt->hosts, !coir__thread_peek()->is_own);
   int rc = start_threads(rt, 1);
   if (rc) return rc;
-  if (first->fn) rc = coir_runtime_spawn(rt, run_first, first, &(struct coir_attr){.worker = COIR_WORKER(0)}, handle);
+  if (fn) rc = coir_runtime_spawn(rt, fn, arg, &(struct coir_attr){.worker = COIR_WORKER(0)}, handle);
   /* What was spawned before starts in its order, as far as nobody steals it, and the first of it first. */
   coir__lane_to_ring(rt->workers[0]);
   atm_store_rlx(&rt->workers[0]->is_unstarted, coir__runq_length(rt->workers[0]) != 0);
@@ -394,17 +388,38 @@ static bool has_latecomers(struct coir_runtime *rt) {
   return coir__live(rt) != 0;
 }
 
-/* Runs until no fiber is left, with the calling thread as worker 0, all threads having begun. Returns true to be called
- * again; false: it is off, or there was a deadlock. */
-static bool run_on(struct coir_runtime *rt) {
+/* The first fiber has ended: gives up its handle, and returns its status. */
+static int first_status(struct coir_fiber *first) {
+  struct coir_result result;
+  int rc = coir_join(first, &result, 0);
+  COIR_CHECK(rc == 0, "the first fiber has ended when none is left");
+  return result.status;
+}
+
+enum ran { RAN_OUT, RAN_LATECOMERS, RAN_DEADLOCK };
+
+/* Runs until no fiber is left, with the calling thread as worker 0, all threads having begun. With latecomers it is to
+ * be called again. With RAN_OUT it is off, and may be destroyed at any moment: so the handle has been given up. */
+static enum ran run_on(struct coir_runtime *rt, struct coir_fiber **handle, int *status) {
   coir__carry(rt->workers[0], false);
   join_threads(rt, 1, rt->worker_count, rt->poller_count);
-  if (atm_load_acq(&rt->deadlocked)) return false;
+  if (atm_load_acq(&rt->deadlocked)) return RAN_DEADLOCK;
+  if (*handle) *status = first_status(*handle);
+  *handle = NULL;
   pthread_mutex_lock(&rt->control);
   bool again = has_latecomers(rt) && start_threads(rt, 1) == 0;
   if (again) set_phase(rt, COIR__PHASE_RUN);
   pthread_mutex_unlock(&rt->control);
-  return again;
+  return again ? RAN_LATECOMERS : RAN_OUT;
+}
+
+/* What stood still behind a shield is dropped, and it is as new. */
+static void end_deadlock(struct coir_runtime *rt, struct coir_fiber *handle, int *status) {
+  coir__fibers_drop(rt);
+  if (handle) *status = first_status(handle);
+  atm_store_rlx(&rt->deadlocked, 0);
+  atm_store_rlx(&rt->cancel_all, 0);
+  set_phase(rt, COIR__PHASE_OFF); /* last: see run_on() */
 }
 
 int coir_runtime_run(struct coir_runtime *runtime, coir_fn fn, void *arg, int *status) {
@@ -413,23 +428,16 @@ int coir_runtime_run(struct coir_runtime *runtime, coir_fn fn, void *arg, int *s
   if (coir__me() || coir__away_from()) return -EBUSY;
   if (atm_load_acq(&runtime->forked)) return -ENOTSUP;
   if (!coir__thread_get()) return -ENOMEM;
-  struct first first = {.fn = fn, .arg = arg};
   struct coir_fiber *handle = NULL;
   pthread_mutex_lock(&runtime->control);
-  int rc = run_begin(runtime, &first, &handle);
+  int rc = run_begin(runtime, fn, arg, &handle), first = 0;
   pthread_mutex_unlock(&runtime->control);
   if (rc) return rc;
-  while (run_on(runtime)) {}
-  bool deadlocked = atm_load_acq(&runtime->deadlocked);
-  if (deadlocked) coir__fibers_drop(runtime); /* what stood still behind a shield */
-  if (handle) coir_detach(handle);
-  if (deadlocked) {
-    atm_store_rlx(&runtime->deadlocked, 0);
-    atm_store_rlx(&runtime->cancel_all, 0);
-    set_phase(runtime, COIR__PHASE_OFF);
-  }
-  if (status) *status = first.status;
-  return deadlocked ? -EDEADLK : 0;
+  enum ran ran;
+  while ((ran = run_on(runtime, &handle, &first)) == RAN_LATECOMERS) {}
+  if (ran == RAN_DEADLOCK) end_deadlock(runtime, handle, &first);
+  if (status) *status = first;
+  return ran == RAN_DEADLOCK ? -EDEADLK : 0;
 }
 
 int coir_runtime_start(struct coir_runtime *runtime) {

@@ -28,6 +28,8 @@ int coir_trace_set_hooks(const struct coir_trace_hooks *hooks) {
   return busy ? -EBUSY : 0;
 }
 
+void coir__trace_fork_child(void) { trace_lock = (struct coir__lock){0}; }
+
 void coir__trace_begin(struct coir__worker *w) {
   coir__lock(&trace_lock);
   w->hooks = trace_hooks;

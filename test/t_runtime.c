@@ -471,7 +471,7 @@ static void tuning_is_brought_into_range(void **state) {
   coir_runtime_set_tuning(rt, &t);
   coir_runtime_get_tuning(rt, &t);
   CHECK(t.steal == 1 && t.steal_min_live == 0 && t.steal_min_victim == 1 && t.affinity == 1);
-  CHECK(t.rebalance == 1 && t.rebalance_threshold == 1 && t.rebalance_interval_ms == 1);
+  CHECK(t.rebalance == 0 && t.rebalance_threshold == 1 && t.rebalance_interval_ms == 1);
   t = (struct coir_tuning){0, 5, 6, 0, 0, 7, 8};
   coir_runtime_set_tuning(rt, &t);
   coir_runtime_set_tuning(rt, NULL);

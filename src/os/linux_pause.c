@@ -21,19 +21,22 @@ static char pause_mark;
 /* What was there before, or NULL: nothing of ours was. Never freed, since a handler may be reading it. */
 struct previous {
   struct sigaction action;
-  struct previous *older; /* keeps it from looking like a leak */
+  struct previous *older; /* what was there before ours was there the last time */
 };
 static _Atomic(struct previous *) pause_previous[COIR__SIGNALS];
 static struct coir__lock pause_lock;
+
+/* Which of them is being called on this thread. Counts only in the midst of that: a handler may leave by longjmp. */
+static __thread struct chained {
+  const struct previous *now;
+  int signo;
+} chained __attribute__((tls_model("initial-exec")));
 
 static bool is_ignored_by_default(int signo) {
   return signo == SIGURG || signo == SIGCHLD || signo == SIGWINCH || signo == SIGCONT;
 }
 
-/* What the signal would have done without us. */
-static void pause_chain(int signo, siginfo_t *info, void *context) {
-  /* Pairs with the release in pause_install(). */
-  const struct sigaction *previous = &((const struct previous *)atm_load_acq(&pause_previous[signo]))->action;
+static void call_previous(const struct sigaction *previous, int signo, siginfo_t *info, void *context) {
   if (previous->sa_flags & SA_SIGINFO) {
     previous->sa_sigaction(signo, info, context);
   } else if (previous->sa_handler != SIG_DFL && previous->sa_handler != SIG_IGN) {
@@ -44,6 +47,19 @@ static void pause_chain(int signo, siginfo_t *info, void *context) {
     sigaction(signo, &action, NULL);
     raise(signo); /* it comes when this handler has returned */
   }
+}
+
+/* What the signal would have done without us. One that was set over ours, before ours was set again, may pass the
+ * signal on to what it has found, which is us: then it is the turn of what was there before that. `is_passed_on`: we
+ * have been called by a handler, and not by the system. */
+static void pause_chain(int signo, siginfo_t *info, void *context, bool is_passed_on) {
+  struct chained outer = chained;
+  const struct previous *previous = atm_load_acq(&pause_previous[signo]); /* pairs with the release in pause_install() */
+  if (is_passed_on && outer.now && outer.signo == signo) previous = outer.now->older;
+  if (!previous) return;
+  chained = (struct chained){previous, signo};
+  call_previous(&previous->action, signo, info, context);
+  chained = outer;
 }
 
 /* Not inlined, so that the address of errno does not live longer than the call. */
@@ -82,7 +98,9 @@ static void pause_handler(int signo, siginfo_t *info, void *context) {
     registers_of(context, &at);
     coir__pause_signal_came(&at);
   } else {
-    pause_chain(signo, info, context);
+    /* The system puts what it tells right above the frame of who it calls. */
+    const void *frame = __builtin_dwarf_cfa();
+    pause_chain(signo, info, context, frame != context && frame != info);
   }
   pause_errno(&saved);
 }
@@ -116,6 +134,9 @@ int coir__os_pause_signal_init(int signo) {
   errno = saved;
   return rc;
 }
+
+/* Whoever held the lock is not in this process. What it was doing can be done anew. */
+void coir__os_pause_fork_child(void) { pause_lock = (struct coir__lock){0}; }
 
 bool coir__os_pause_signal_open(int signo) {
   sigset_t set, old;
