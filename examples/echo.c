@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "coir.h"
 #include "coir_io.h"
@@ -25,11 +26,20 @@ static int serve(void *arg) {
   return (int)n;
 }
 
-/* Accepts until the listener is closed: coir_accept then returns -EBADF. */
+/* Accepts until the listener is closed: coir_accept then returns -EBADF. Who finds no descriptor free is left waiting
+ * for a while. */
 static int listen_loop(void *arg) {
   int listener = *(int *)arg, fd;
-  while ((fd = coir_accept(listener, NULL, NULL, COIR_NEVER)) >= 0) coir_go(serve, (void *)(intptr_t)fd);
-  return fd == -EBADF ? 0 : fd;
+  for (;;) {
+    fd = coir_accept(listener, NULL, NULL, COIR_NEVER);
+    if (fd == -EMFILE || fd == -ENFILE) {
+      if (coir_sleep(COIR_MS(1)) != 0) return -ECANCELED;
+    } else if (fd < 0) {
+      return fd == -EBADF ? 0 : fd;
+    } else if (coir_go(serve, (void *)(intptr_t)fd) != 0) {
+      coir_close(fd);
+    }
+  }
 }
 
 /* One client. Returns how many messages came back as they were sent, or an error. */
@@ -80,8 +90,17 @@ static int first(void *arg) {
   return good != clients * rounds;
 }
 
+/* Each connection takes two: both of its ends are here. */
+static void allow_descriptors(void) {
+  struct rlimit files;
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  files.rlim_cur = files.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &files);
+}
+
 int main(int argc, char **argv) {
   if (argc > 1) clients = atoi(argv[1]);
   if (argc > 2) rounds = atoi(argv[2]);
+  allow_descriptors();
   return clients < 1 || rounds < 1 ? 2 : coir_run(first, NULL) != 0;
 }

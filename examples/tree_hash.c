@@ -81,7 +81,8 @@ static void list(const unsigned char *hash, const char *path) {
 static ssize_t read_piece(int fd, void *piece) {
   struct iovec iov = {piece, PIECE_BYTES};
   ssize_t n = preadv2(fd, &iov, 1, -1, RWF_NOWAIT); /* -1: where the descriptor is; not every file system knows it */
-  return n >= 0 ? n : coir_read(fd, piece, PIECE_BYTES, COIR_NEVER);
+  /* Linux 5.9 and 5.10 may say 0 before the end (preadv2(2), Bugs). */
+  return n > 0 ? n : coir_read(fd, piece, PIECE_BYTES, COIR_NEVER);
 }
 
 /* Returns 0 or an error. */

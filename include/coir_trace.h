@@ -26,7 +26,7 @@ struct coir_trace_hooks {
 };
 
 /* Sets the hooks of the process, for all runtimes; copied. NULL: none. Returns 0; -ENOTSUP when the library was built
- * without COIR_TRACE; -EBUSY while a runtime runs, or is being made or destroyed by another thread. Any thread. */
+ * without COIR_TRACE; -EBUSY while a runtime runs. Any thread. */
 COIR_API int coir_trace_set_hooks(const struct coir_trace_hooks *hooks);
 
 #ifdef __cplusplus

@@ -824,7 +824,10 @@ int coir_runtime_spawn(struct coir_runtime *runtime, coir_fn fn, void *arg, cons
   COIR_INSIDE_ON(w);
   w = coir__self_of(w);
   if (!runtime) runtime = coir_runtime_default();
-  if (runtime && atm_load_acq(&runtime->forked)) return -ENOTSUP;
+  if (runtime && atm_load_acq(&runtime->forked)) {
+    if (out) *out = NULL;
+    return -ENOTSUP;
+  }
   return spawn(runtime, w && w->rt == runtime ? w : NULL, fn, arg, attr, out);
 }
 

@@ -208,9 +208,20 @@ static int gen_refuse(struct coir__worker *w, struct coir_gen *gen) {
   return gen_is_above(gen, w) ? -EDEADLK : -EBUSY;
 }
 
+/* Whether its runtime is that of the process that has forked this one: nobody would run it. */
+static bool gen_is_forked(struct coir__worker *w, const struct coir_gen *gen) {
+  return COIR_UNLIKELY(!gen_worker(w, gen)) && atm_load_acq(&gen->rt->forked);
+}
+
+static int __attribute__((noinline)) gen_forked(struct coir__worker *w, struct coir_gen *gen) {
+  coir__bias_unlock(w, &gen->lock);
+  return -ENOTSUP;
+}
+
 /* Its first resume. The lock is held, and given back. */
 static int __attribute__((noinline)) gen_start(struct coir__worker *w, struct coir_gen *gen, void **out) {
   struct coir_fiber *f;
+  if (gen_is_forked(w, gen)) return gen_forked(w, gen);
   atm_store_rlx(&gen->state, COIR_GEN_RUNNING); /* others keep away meanwhile */
   coir__bias_unlock(w, &gen->lock);
   int rc = coir__fiber_prepare(gen->rt, gen_worker(w, gen), gen->fn, gen->arg, &gen->attr, &f, true);
@@ -233,6 +244,7 @@ int coir_gen_resume(struct coir_gen *gen, void *in, void **out) {
   coir__bias_lock(w, &gen->lock);
   if (COIR_UNLIKELY(atm_load_rlx(&gen->state) != COIR_GEN_YIELDED))
     return atm_load_rlx(&gen->state) == COIR_GEN_NEW ? gen_start(w, gen, out) : gen_refuse(w, gen);
+  if (gen_is_forked(w, gen)) return gen_forked(w, gen);
   atm_store_rlx(&gen->state, COIR_GEN_RUNNING);
   coir__count_resumed(gen->rt, gen_worker(w, gen));
   return gen_exchange(w, gen, GEN_RESUMER, in, out);
@@ -296,7 +308,7 @@ int coir_gen_destroy(struct coir_gen *gen) {
   coir__bias_lock(w, &gen->lock); /* the end of its fiber may not be through with it */
   uint32_t state = atm_load_rlx(&gen->state);
   if (state == COIR_GEN_RUNNING) return gen_refuse(w, gen);
-  if (state == COIR_GEN_YIELDED) gen_kill(w, gen);
+  if (state == COIR_GEN_YIELDED && !gen_is_forked(w, gen)) gen_kill(w, gen);
   else coir__bias_unlock(w, &gen->lock);
   coir__free(NULL, gen, sizeof *gen);
   return 0;

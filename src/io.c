@@ -240,13 +240,20 @@ static ssize_t transfer_at(struct coir__fd *d, uint64_t life, struct io *io, io_
   return n < 0 && io->bytes == bytes ? n : (ssize_t)(bytes - io->bytes);
 }
 
+/* There is no time left for a read or write of it. What is wrong with the descriptor goes first. */
+static int too_late(const struct io *io) {
+  int kind = coir__sys_kind(io->fd);
+  if (kind < 0) return kind;
+  return io->offset >= 0 && (kind == COIR__KIND_SOCKET || kind == COIR__KIND_PIPE) ? -ESPIPE : -ETIMEDOUT;
+}
+
 /* A read or write of a file. An error after a part was transferred is for the next call to meet. */
 static ssize_t transfer_file(struct coir__fd *d, uint64_t life, struct io *io, io_try try, int64_t deadline) {
   size_t bytes = io->bytes;
   ssize_t n = io->is_read && io->offset >= 0 ? read_cached(d, life, io) : -EAGAIN;
   if (n != -EAGAIN) return n;
   ssize_t done = (ssize_t)(bytes - io->bytes);
-  if (has_passed(deadline)) n = -ETIMEDOUT;
+  if (has_passed(deadline)) n = too_late(io);
   else n = io->offset >= 0 ? transfer_at(d, life, io, try) : transfer_by_pool(d, life, io, try);
   return n < 0 && done ? done : n + done;
 }

@@ -19,7 +19,7 @@ int coir_key_create(void (*destroy)(void *value)) {
   for (int i = 0; i < COIR_KEYS_MAX; i++) {
     uint32_t free = FREE;
     if (!atm_cas_ar(&keys[i].used, &free, CHANGING)) continue; /* pairs with the release in coir_key_delete */
-    atomic_store_explicit(&keys[i].destroy, destroy, memory_order_relaxed);
+    atomic_store_explicit(&keys[i].destroy, destroy, memory_order_release); /* pairs with coir__locals_destroy */
     atm_store_rel(&keys[i].used, USED); /* destroy before it; pairs with key_is_valid */
     return i;
   }
@@ -74,9 +74,10 @@ void coir__locals_destroy(struct coir__local *locals) {
     for (int i = 0; i < COIR_KEYS_MAX; i++) {
       void *value = locals[i].value;
       locals[i].value = NULL;
-      if (!value || !key_is_valid(i) || locals[i].life != atm_load_rlx(&keys[i].life)) continue;
-      void (*destroy)(void *) = atomic_load_explicit(&keys[i].destroy, memory_order_relaxed);
-      if (!destroy) continue;
+      if (!value) continue;
+      /* Before the look at the life: who finds the destructor of the key's next life finds that life, too. */
+      void (*destroy)(void *) = atomic_load_explicit(&keys[i].destroy, memory_order_acquire);
+      if (!destroy || !key_is_valid(i) || locals[i].life != atm_load_rlx(&keys[i].life)) continue;
       COIR_OUTSIDE(destroy(value));
       again = true;
     }

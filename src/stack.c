@@ -758,10 +758,22 @@ static void fault_default(int signal, const siginfo_t *info) {
   if (info->si_code <= 0) raise(signal);
 }
 
+/* As the kernel calls one that has asked for that. The mask is as before when our handler has returned. */
+static void fault_prepare(int signal, int flags) {
+  struct sigaction action = {.sa_handler = SIG_DFL};
+  sigset_t set;
+  sigemptyset(&action.sa_mask);
+  sigemptyset(&set);
+  sigaddset(&set, signal);
+  if (flags & SA_RESETHAND) sigaction(signal, &action, NULL);
+  if (flags & SA_NODEFER) pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
 static void fault_handler(int signal, siginfo_t *info, void *context) {
   struct coir__stack *s = info->si_code > 0 ? stack_at((uintptr_t)info->si_addr) : NULL;
   struct coir__thread *t = coir__thread_peek();
-  struct coir_fiber *running = !t ? NULL : atm_load_rlx(&t->worker) ? atm_load_rlx(&t->worker)->current : t->away;
+  struct coir__worker *w = t ? atm_load_rlx(&t->worker) : NULL; /* once: it may be taken away at any moment */
+  struct coir_fiber *running = w ? w->current : t ? t->away : NULL;
   /* A stray pointer may hit the guard of a stack that others run on. That is no overflow. */
   if (s && s->is_guarded && s->fiber && (!running || s->fiber == running)) {
     overflow_report(s, s->fiber);
@@ -769,8 +781,11 @@ static void fault_handler(int signal, siginfo_t *info, void *context) {
     return;
   }
   const struct sigaction *previous = &fault_previous[signal == fault_signals[1]];
+  bool is_function = (previous->sa_flags & SA_SIGINFO) ||
+                     (previous->sa_handler != SIG_DFL && previous->sa_handler != SIG_IGN);
+  if (is_function) fault_prepare(signal, previous->sa_flags);
   if (previous->sa_flags & SA_SIGINFO) previous->sa_sigaction(signal, info, context);
-  else if (previous->sa_handler != SIG_DFL && previous->sa_handler != SIG_IGN) previous->sa_handler(signal);
+  else if (is_function) previous->sa_handler(signal);
   /* The kernel lets nobody ignore a fault; what was only sent can be ignored. */
   else if (previous->sa_handler == SIG_DFL || info->si_code > 0) fault_default(signal, info);
 }
@@ -779,6 +794,7 @@ static void fault_install(void) {
   for (int i = 0; i < 2; i++) {
     sigaction(fault_signals[i], NULL, &fault_previous[i]);
     struct sigaction action = {.sa_sigaction = fault_handler, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    action.sa_flags |= fault_previous[i].sa_flags & SA_RESTART;
     action.sa_mask = fault_previous[i].sa_mask;
     sigaction(fault_signals[i], &action, NULL);
   }

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include "coir_io.h"
+#include "coir_job.h"
 #include "harness.h"
 
 #define SEEDS 200
@@ -456,6 +457,29 @@ static void workers_can_be_named_that_are_not_there(void **state) {
   CHECK_EQ(simulate_with((struct coir_config){.sim_seed = 1, .workers = 4}, places_fibers, NULL), -EINVAL);
 }
 
+static void adds_as_job(struct coir_job *job, void *sum) {
+  (void)job;
+  atomic_fetch_add((_Atomic(int) *)sum, 1);
+}
+
+/* Jobs that are placed on workers go to the one there is, as fibers do. */
+static void jobs_name_workers_too(void **state) {
+  (void)state;
+  struct coir_job_system *system;
+  struct coir_counter *counter = NULL;
+  _Atomic(int) sum = 0;
+  struct coir_job_config config = {.size = sizeof config, .threads = 4};
+  CHECK_EQ(setenv("COIR_SIM_SEED", "1", 1), 0);
+  CHECK_EQ(coir_job_system_create(&system, &config), 0);
+  CHECK_EQ(unsetenv("COIR_SIM_SEED"), 0);
+  struct coir_job_desc job = {.fn = adds_as_job, .arg = &sum, .worker = COIR_WORKER(3)};
+  CHECK_EQ(coir_job_submit(system, &job, 1, &counter), 0);
+  CHECK_EQ(coir_counter_wait(counter, coir_after(COIR_SEC(20))), 0);
+  CHECK_EQ(atomic_load(&sum), 1);
+  coir_counter_unref(counter);
+  coir_job_system_destroy(system);
+}
+
 static int on_a_thread(void *sum) {
   CHECK_EQ(coir_sleep(COIR_MS(1)), 0);
   atomic_fetch_add((_Atomic(int) *)sum, 1);
@@ -520,6 +544,7 @@ int main(void) {
       cmocka_unit_test(calls_fail_when_they_are_to),
       cmocka_unit_test(deadlocks_are_found),
       cmocka_unit_test(workers_can_be_named_that_are_not_there),
+      cmocka_unit_test(jobs_name_workers_too),
       cmocka_unit_test(in_the_background_it_keeps_the_time),
       cmocka_unit_test(what_is_abandoned_is_dropped),
   };

@@ -577,7 +577,8 @@ int coir__os_other_threads(void) {
 }
 
 /* A short slice: by it the scheduler (EEVDF, Linux 6.12) finds the deadline of one that wakes. Older ones ignore it,
- * and where it is refused nothing is lost but promptness. */
+ * and where it is refused nothing is lost but promptness. What else the thread has from the program stays: its nice
+ * value, or another policy, which has no such slices. */
 void coir__os_thread_prompt(void) {
   struct { /* struct sched_attr, as its first version has it */
     uint32_t size, policy;
@@ -585,9 +586,12 @@ void coir__os_thread_prompt(void) {
     int32_t nice;
     uint32_t priority;
     uint64_t runtime, deadline, period;
-  } attr = {.size = 48, .policy = SCHED_OTHER, .runtime = PROMPT_SLICE};
+  } attr = {.size = 48};
   int saved = errno_get();
-  syscall(SYS_sched_setattr, 0, &attr, 0);
+  if (syscall(SYS_sched_getattr, 0, &attr, sizeof attr, 0) == 0 && attr.policy == SCHED_OTHER) {
+    attr.runtime = PROMPT_SLICE;
+    syscall(SYS_sched_setattr, 0, &attr, 0);
+  }
   errno_set(saved);
   coir__os_timer_slack(1);
 }

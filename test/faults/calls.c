@@ -518,6 +518,7 @@ static int kind_of_number(long number, long b) {
   case SYS_recvfrom: return FAULT_recvfrom;
   case SYS_sendto: return FAULT_sendto;
   case SYS_sched_setattr: return FAULT_sched_setattr;
+  case SYS_sched_getattr: return FAULT_sched_getattr;
   case SYS_pwritev2: return FAULT_pwritev2;
   case SYS_io_setup: return FAULT_io_setup;
   case SYS_io_submit: return FAULT_io_submit;

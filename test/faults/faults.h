@@ -75,6 +75,7 @@
   X(membarrier_register, ENOSYS, EPERM)                                     \
   X(membarrier, ENOMEM)                                                     \
   X(sched_setattr, EPERM, EINVAL, ENOSYS)                                   \
+  X(sched_getattr, EPERM, EINVAL, ENOSYS)                                   \
   X(io_uring_setup, ENOSYS, EPERM, ENOMEM, EMFILE, EINVAL)                  \
   X(io_uring_enter, EINTR, EAGAIN, EBUSY, ENOMEM, EPERM)                    \
   X(io_setup, EAGAIN, ENOMEM, ENOSYS)                                       \
