@@ -170,15 +170,18 @@ void csp_scheduler_init(int n) {
   if (!runtime_start(n < 0 ? 0 : n)) csp__say("csp_scheduler_init: the workers cannot be started: %s", strerror(errno));
 }
 
-/* Of a runtime that does not run. What is left of it otherwise is generators that nobody resumes. */
-static bool has_ready(struct coir_runtime *rt) {
-  size_t max = coir_runtime_list(rt, NULL, 0);
-  struct coir_fiber_info *all = max ? malloc(max * sizeof *all) : NULL;
-  bool found = false;
+/* Whether somebody is left of a runtime that does not run, be it in the midst of its function: all but generators that
+ * nobody resumes. */
+static bool has_goroutines(struct coir_runtime *rt) {
+  struct coir_stats stats;
+  coir_runtime_get_stats(rt, &stats); /* before the list: where a generator goes in between, one too many is found */
+  if (stats.fibers_live == 0) return false;
+  size_t max = coir_runtime_list(rt, NULL, 0), suspended = 0;
+  struct coir_fiber_info *all = malloc((max ? max : 1) * sizeof *all);
   for (size_t i = 0, n = all ? coir_runtime_list(rt, all, max) : 0; i < n && i < max; i++)
-    found |= all[i].state == COIR_FIBER_READY;
+    suspended += all[i].state == COIR_FIBER_WAITING && !strcmp(all[i].waits_for, "resume");
   free(all);
-  return found;
+  return stats.fibers_live > suspended;
 }
 
 /* The runtime has just been stopped. False: others, who took it that it runs, have started goroutines since, and it
@@ -187,7 +190,7 @@ static bool stay_stopped(struct coir_runtime *rt) {
   pthread_mutex_lock(&setup);
   atomic_store(&running, NULL);
   atomic_thread_fence(memory_order_seq_cst); /* pairs with the fence in see_it_run(): one of the two notices */
-  bool again = has_ready(rt) && coir_runtime_start(rt) == 0;
+  bool again = has_goroutines(rt) && coir_runtime_start(rt) == 0;
   if (again) atomic_store(&running, rt);
   pthread_mutex_unlock(&setup);
   return !again;

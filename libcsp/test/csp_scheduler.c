@@ -252,14 +252,14 @@ static void *stops_again_and_again(void *stopped) {
   return NULL;
 }
 
-static void stops_among_starts(void) {
+static void starts_among_stops(int n, void (*closes)(void *ch)) {
   pthread_t threads[2];
   int before = threads_now(), stopped[2] = {0};
   csp_scheduler_init(2);
   for (int i = 0; i < 2; i++) CHECK_EQ(pthread_create(&threads[i], NULL, stops_again_and_again, &stopped[i]), 0);
-  for (int i = 0; i < rounds(20000); i++) {
+  for (int i = 0; i < n; i++) {
     csp_gochan_t *ch = csp_gochan_new(0);
-    go((void (*)(void *))csp_gochan_close, ch);
+    go(closes, ch);
     csp_gochan_recv(ch, NULL);
     csp_gochan_free(ch);
   }
@@ -270,6 +270,17 @@ static void stops_among_starts(void) {
   CHECK_EQ(runtime_num_goroutines(), 0);
   WAIT_FOR(threads_now() == before);
 }
+
+static void stops_among_starts(void) { starts_among_stops(rounds(20000), (void (*)(void *))csp_gochan_close); }
+
+/* Coir's stop gives up when it has found another one several times; this one may be in the midst of its function. */
+static void closes_after_a_while(void *ch) {
+  static _Atomic(int) calls;
+  csp_hangup((uint64_t)COIR_US(50) * (uint64_t)(1 + atomic_fetch_add(&calls, 1) % 4));
+  csp_gochan_close(ch);
+}
+
+static void stops_leave_nobody_who_waits(void) { starts_among_stops(rounds(5000), closes_after_a_while); }
 
 /* ---- Creating -------------------------------------------------------------------------------------------------- */
 
@@ -600,6 +611,7 @@ int main(int argc, char **argv) {
       CASE(stop_by_a_goroutine_aborts),
       CASE(several_stop_at_once),
       CASE(stops_among_starts),
+      CASE(stops_leave_nobody_who_waits),
       CASE(goroutines_from_everywhere),
       CASE(what_cannot_be_started),
       CASE(handles_differ),
