@@ -574,6 +574,81 @@ static void dumps_while_all_are_busy(void) {
   check_dumps(20, 0, 520); /* some end, and others begin, while it looks from one to the next */
 }
 
+/* The end for writing of a pipe that is full, and that nobody reads. */
+static int full_pipe(void) {
+  static const char much[4096];
+  int fds[2];
+  CHECK_EQ(pipe(fds), 0);
+  CHECK_EQ(fcntl(fds[1], F_SETFL, O_NONBLOCK), 0);
+  while (write(fds[1], much, sizeof much) > 0) {}
+  while (write(fds[1], much, 1) > 0) {}
+  CHECK_EQ(errno, EAGAIN);
+  return fds[1];
+}
+
+static void dumps_into(void *fd) { gof_dump_stacks((int)(intptr_t)fd); }
+
+/* A fiber writes its dump for ever. */
+static void begin_endless_dump(void) {
+  CHECK_EQ(gof_start_background(0), 0);
+  go(dumps_into, number(full_pipe()));
+  WAIT_FOR(blocked_count() == 1);
+}
+
+static void a_dump_that_is_held_up_keeps_no_other(void) {
+  int frames;
+  alarm(60);
+  begin_endless_dump();
+  CHECK_EQ(dump_now(&frames), 1);
+  int64_t begin = coir_now();
+  CHECK_EQ(dump_now(&frames), 1); /* its turn is over */
+  CHECK(coir_now() - begin < COIR_SEC(2));
+  gof_request_stop();
+  CHECK_EQ(gof_join_background(), 0);
+}
+
+/* It is abandoned where it is; the next fibers may get what it was made of. */
+static void nor_does_one_that_is_abandoned(void) {
+  int frames, fds[2];
+  alarm(60);
+  begin_endless_dump();
+  gof_request_stop();
+  CHECK_EQ(gof_join_background(), 0);
+  CHECK_EQ(pipe(fds), 0);
+  CHECK_EQ(gof_start_background(0), 0);
+  go(dumps_into, number(fds[1]));
+  CHECK_EQ(gof_join_background(), 0);
+  close(fds[1]);
+  read_all(fds[0]);
+  int fibers;
+  CHECK_EQ(*check_dump(dump, &fibers, &frames), 0);
+  CHECK_EQ(fibers, 1);
+  CHECK_EQ(dump_now(&frames), 0);
+}
+
+static void dumps_in_a_child(void) {
+  int fds[2], fibers, frames;
+  int64_t begin = coir_now();
+  CHECK_EQ(pipe(fds), 0);
+  gof_dump_stacks(fds[1]);
+  CHECK(coir_now() - begin < COIR_SEC(2));
+  close(fds[1]);
+  read_all(fds[0]);
+  CHECK_EQ(*check_dump(dump, &fibers, &frames), 0);
+  CHECK_EQ(fibers, 0);
+}
+
+static void nor_does_one_of_the_parent(void) {
+  char text[4096];
+  if (IS_SANITIZED) return; /* their own locks do not survive a fork beside other threads */
+  begin_endless_dump();
+  int status = in_child_process(dumps_in_a_child, text, sizeof text);
+  if (status) fprintf(stderr, "%s", text);
+  CHECK_EQ(status, 0);
+  gof_request_stop();
+  CHECK_EQ(gof_join_background(), 0);
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest cases[] = {
       CASE(the_list_counts_those_alive),
@@ -593,6 +668,9 @@ int main(int argc, char **argv) {
       CASE(dumps_are_not_mixed),
       CASE(nor_those_of_fibers),
       CASE(dumps_while_all_are_busy),
+      CASE(a_dump_that_is_held_up_keeps_no_other),
+      CASE(nor_does_one_that_is_abandoned),
+      CASE(nor_does_one_of_the_parent),
   };
   return RUN_CASES(argc, argv, cases);
 }

@@ -110,6 +110,7 @@ static void forget_in_child(void) {
   static const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
   setup = fresh;
   tuning_lock = (struct coir_mutex){0};
+  gof__turns_fork_child();
   atomic_store(&the_runtime, NULL);
 }
 

@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,13 +138,41 @@ char *gof__dump_text(struct coir_runtime *rt, size_t *bytes) {
   return NULL;
 }
 
+/* Those who write take turns. Who is at it may wait for ever to write, and may be abandoned meanwhile, so this is no
+ * lock: whoever finds the same one at it for too long goes ahead, and its turn is over. */
+#define PATIENCE COIR_SEC(3)
+
+static _Atomic(uint64_t) writer; /* whose turn it is, by number; 0: nobody's */
+
+static uint64_t turn_begin(void) {
+  static _Atomic(uint64_t) numbers;
+  uint64_t me = atomic_fetch_add(&numbers, 1) + 1, seen = 0;
+  for (int64_t since = 0;;) {
+    uint64_t other = 0;
+    if (atomic_compare_exchange_strong(&writer, &other, me)) return me;
+    if (other != seen) {
+      seen = other;
+      since = coir_now();
+    } else if (coir_now() - since > PATIENCE && atomic_compare_exchange_strong(&writer, &other, me)) {
+      return me;
+    }
+    coir_shield_begin(); /* what asks a fiber to stop does not stop this */
+    coir_sleep(COIR_MS(1));
+    coir_shield_end();
+  }
+}
+
+/* Unless another one has gone ahead. */
+static void turn_end(uint64_t me) { atomic_compare_exchange_strong(&writer, &me, 0); }
+
+void gof__turns_fork_child(void) { atomic_store(&writer, 0); }
+
 void gof_dump_stacks(int fd) {
-  static struct coir_mutex one_at_a_time; /* among those who write; the scheduler does not know it */
   size_t bytes = 0;
   char *text = gof__dump_text(gof__runtime(0), &bytes);
   if (!text) return;
-  while (coir_mutex_lock(&one_at_a_time, COIR_NEVER) != 0) {} /* what asks a fiber to stop does not stop this */
+  uint64_t turn = turn_begin();
   gof_write(fd, text, bytes);
-  coir_mutex_unlock(&one_at_a_time);
+  turn_end(turn);
   free(text);
 }

@@ -24,6 +24,9 @@ void gof__trace_begin(void);
 /* All living fibers as text, which the caller frees; NULL when memory is short. Does not wait. */
 char *gof__dump_text(struct coir_runtime *rt, size_t *bytes);
 
+/* The child of a fork has none of those who were writing a dump. */
+void gof__turns_fork_child(void);
+
 /* Prints "gof: ..." to stderr, as one write. */
 void gof__say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

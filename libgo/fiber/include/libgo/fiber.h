@@ -117,7 +117,8 @@ typedef struct gof_info {
 size_t gof_list(gof_info *out, size_t max);
 
 /* Writes all living fibers to `fd` as text, with a backtrace of each that waits: addresses, and names where the dynamic
- * symbol table has them. What several callers write is not mixed. Fibers go on meanwhile. */
+ * symbol table has them. What several callers write is not mixed, unless the writing of one is held up for more than
+ * 3 s: then the others go on without it. Fibers go on meanwhile. */
 void gof_dump_stacks(int fd);
 
 /* Names the calling fiber. Copied, cut to 23 bytes; NULL or "" removes the name. Does nothing on a plain thread. */
