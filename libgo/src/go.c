@@ -1,4 +1,7 @@
-/* Starting functions on threads and fibers. */
+/* Starting functions on threads and fibers.
+ *
+ * The child of a fork has none of them, and counts anew. The thread or fiber that forked goes on there in the midst of
+ * its function: that has been counted in the parent, so its end is not counted in the child. */
 #include "go.h"
 
 #include "internal.h"
@@ -8,12 +11,25 @@ struct start {
   void *(*thread_fn)(void *);
   void (*fiber_fn)(void *);
   void *arg;
+  uintptr_t generation; /* in which it counts */
 };
 
 static _Atomic(int) active;
+static uintptr_t generation; /* of processes: changes in the child of a fork, while that has one thread */
+static bool forks;           /* constant: forget_in_child is there */
 
-static void ended(void *unused) {
-  (void)unused;
+static void forget_in_child(void) {
+  generation++;
+  atomic_store_explicit(&active, 0, memory_order_relaxed);
+}
+
+/* Before main: so that no fork comes before it. */
+static __attribute__((constructor)) void prepare_for_forks(void) {
+  forks = pthread_atfork(NULL, NULL, forget_in_child) == 0;
+}
+
+static void ended(void *began_in) {
+  if ((uintptr_t)began_in != generation) return;
   /* Release: who reads that it has ended sees what it did. Pairs with the acquire in go_get_active_count. */
   atomic_fetch_sub_explicit(&active, 1, memory_order_release);
 }
@@ -26,12 +42,14 @@ static void run(void *arg) {
 }
 
 static void run_on_fiber(void *arg) {
+  uintptr_t began_in = ((struct start *)arg)->generation;
   run(arg);
-  ended(NULL);
+  ended((void *)began_in);
 }
 
 static void *run_on_thread(void *arg) {
-  pthread_cleanup_push(ended, NULL); /* also by pthread_exit */
+  uintptr_t began_in = ((struct start *)arg)->generation;
+  pthread_cleanup_push(ended, (void *)began_in); /* also by pthread_exit */
   run(arg);
   pthread_cleanup_pop(1);
   return NULL;
@@ -39,12 +57,13 @@ static void *run_on_thread(void *arg) {
 
 /* NULL and errno. Counts what it returns as active. */
 static struct start *prepare(void *(*thread_fn)(void *), void (*fiber_fn)(void *), void *arg) {
-  struct start *s = thread_fn || fiber_fn ? malloc(sizeof *s) : NULL;
+  bool is_one = thread_fn || fiber_fn;
+  struct start *s = is_one && forks ? malloc(sizeof *s) : NULL;
   if (!s) {
-    errno = thread_fn || fiber_fn ? ENOMEM : EINVAL;
+    errno = is_one ? ENOMEM : EINVAL;
     return NULL;
   }
-  *s = (struct start){thread_fn, fiber_fn, arg};
+  *s = (struct start){thread_fn, fiber_fn, arg, generation};
   atomic_fetch_add_explicit(&active, 1, memory_order_relaxed);
   return s;
 }
@@ -52,7 +71,7 @@ static struct start *prepare(void *(*thread_fn)(void *), void (*fiber_fn)(void *
 /* Starts nothing after all. `rc`: 0, or an error number. */
 static int finish(struct start *s, int rc) {
   if (rc == 0) return 0;
-  ended(NULL);
+  ended((void *)s->generation);
   free(s);
   return go__fail(rc);
 }

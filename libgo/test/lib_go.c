@@ -196,6 +196,7 @@ static void uses_executor(void *unused) {
 }
 
 static void begins_anew(void) {
+  CHECK_EQ(go_get_active_count(), 0);
   GoContext *c = go_with_deadline(NULL, real_time_after(COIR_MS(5)));
   Ticker *t = create_ticker(1);
   CHECK(c && t);
@@ -204,19 +205,56 @@ static void begins_anew(void) {
   stop_ticker(t);
   go_context_free(c);
   CHECK_EQ(go_fiber_default(uses_executor, NULL), 0);
+  CHECK_EQ(go_get_active_count(), 1);
   gof_run();
+  CHECK_EQ(go(answers, NULL), 0);
+  until_idle();
   FAILS(go_fiber_block_until(0), ETIMEDOUT);
   exit(0);
+}
+
+static void *naps_until(void *told) {
+  WAIT_FOR(*(_Atomic(bool) *)told);
+  return NULL;
 }
 
 static void a_child_begins_anew(void **state) {
   (void)state;
   if (IS_SANITIZED) skip();        /* they do not bear threads in the child of a process that has some */
   Ticker *t = create_ticker(1000); /* so that the clock has begun */
+  _Atomic(bool) told = false;
   CHECK_EQ(go_blocking_executor_init(2), 0);
+  CHECK_EQ(go(naps_until, &told), 0);
   in_child(begins_anew);
+  CHECK_EQ(go_get_active_count(), 1);
+  atomic_store(&told, true);
+  until_idle();
   go_blocking_executor_shutdown();
   stop_ticker(t);
+}
+
+static void tells_the_count(void) { _exit(go_get_active_count() == 0 ? 0 : 1); }
+
+static void *forks(void *status) {
+  fflush(NULL);
+  pid_t pid = fork();
+  CHECK(pid >= 0);
+  if (pid == 0) {
+    alarm(20);
+    CHECK_EQ(atexit(tells_the_count), 0);
+    return NULL; /* the only thread ends, and so does the process */
+  }
+  CHECK_EQ(waitpid(pid, status, 0), pid);
+  return NULL;
+}
+
+static void who_forked_is_not_counted_in_the_child(void **state) {
+  int status = -1;
+  (void)state;
+  if (IS_SANITIZED) skip(); /* as above */
+  CHECK_EQ(go(forks, &status), 0);
+  until_idle();
+  CHECK_EQ(status, 0);
 }
 
 int main(int argc, char **argv) {
@@ -229,6 +267,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(all_together),
       cmocka_unit_test(what_waits_does_not_compute),
       cmocka_unit_test(a_child_begins_anew),
+      cmocka_unit_test(who_forked_is_not_counted_in_the_child),
   };
   return RUN_TESTS(argc, argv, tests);
 }
