@@ -18,6 +18,7 @@ struct go_clock {
 };
 
 static struct go_clock the_clock = {.lock = PTHREAD_MUTEX_INITIALIZER};
+static bool forks; /* constant: forget_in_child is there */
 
 /* ---- The heap -------------------------------------------------------------------------------------------------- */
 
@@ -108,13 +109,16 @@ static void *clock_thread(void *unused) {
 /* The child of a fork has no such thread, and what others were doing to the heap will never be done. */
 static void forget_in_child(void) { the_clock = (struct go_clock){.lock = PTHREAD_MUTEX_INITIALIZER}; }
 
+/* Before main: so that there is no moment at which a fork finds the lock held, and no handler. */
+static __attribute__((constructor)) void prepare_for_forks(void) {
+  forks = pthread_atfork(NULL, NULL, forget_in_child) == 0;
+}
+
 /* The lock is held. Signals are for the program's own threads. */
 static int start(void) {
-  static bool forks;
   sigset_t all, before;
   pthread_attr_t attr;
   pthread_t thread;
-  if (!forks) forks = pthread_atfork(NULL, NULL, forget_in_child) == 0;
   if (!forks) return -ENOMEM;
   int rc = pthread_attr_init(&attr);
   if (rc) return -rc;

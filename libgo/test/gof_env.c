@@ -1,6 +1,7 @@
 /* The environment: each variable with good, extreme and meaningless values; the number of pollers. */
 #include "gof_test.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
 
@@ -258,6 +259,57 @@ static void nothing_hangs_with_any_settings(void) {
   }
 }
 
+/* ---- While it is read -------------------------------------------------------------------------------------------- */
+
+static _Atomic(pid_t) initializer;
+
+static void *inits(void *arg) {
+  atomic_store(&initializer, gettid());
+  gof_init(0);
+  return arg;
+}
+
+static bool is_asleep(pid_t tid) {
+  char path[64], line[512] = "";
+  snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)tid);
+  FILE *f = fopen(path, "r");
+  CHECK(f && fgets(line, sizeof line, f));
+  fclose(f);
+  const char *state = strrchr(line, ')');
+  return state && state[1] && state[2] == 'S';
+}
+
+static void begins_anew(void) {
+  unsetenv("GOF_NWORKERS");
+  works();
+}
+
+/* A thread is in the midst of making the runtime, and the child of a fork makes one of its own. Here the thread says
+ * that a value is no number, and nobody reads that. */
+static void a_fork_meanwhile(void) {
+  static char much[4096];
+  char text[4096];
+  pthread_t thread;
+  int fds[2], before = dup(STDERR_FILENO);
+  if (IS_SANITIZED) return; /* their own locks do not survive a fork beside other threads */
+  clear_environment();
+  set_env("GOF_NWORKERS", "abc");
+  CHECK_EQ(pipe(fds), 0);
+  CHECK_EQ(fcntl(fds[1], F_SETFL, O_NONBLOCK), 0);
+  while (write(fds[1], much, sizeof much) > 0) {}
+  CHECK_EQ(fcntl(fds[1], F_SETFL, 0), 0);
+  CHECK_EQ(dup2(fds[1], STDERR_FILENO), STDERR_FILENO);
+  CHECK_EQ(pthread_create(&thread, NULL, inits, NULL), 0);
+  WAIT_FOR(initializer && is_asleep(initializer));
+  int status = in_child_process(begins_anew, text, sizeof text);
+  CHECK_EQ(dup2(before, STDERR_FILENO), STDERR_FILENO);
+  if (status) fprintf(stderr, "%s", text);
+  CHECK_EQ(status, 0);
+  CHECK_EQ(read(fds[0], much, sizeof much), sizeof much);
+  CHECK_EQ(pthread_join(thread, NULL), 0);
+  works();
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest cases[] = {
       CASE(each_value_is_understood),        CASE(without_variables_the_defaults_count),
@@ -266,7 +318,7 @@ int main(int argc, char **argv) {
       CASE(pollers_can_be_preset),           CASE(the_preset_counts_before_the_environment),
       CASE(a_preset_of_one_counts_too),      CASE(the_environment_sets_pollers),
       CASE(at_most_one_poller_for_a_worker), CASE(that_holds_for_the_environment_too),
-      CASE(nothing_hangs_with_any_settings),
+      CASE(nothing_hangs_with_any_settings), CASE(a_fork_meanwhile),
   };
   return RUN_CASES(argc, argv, cases);
 }

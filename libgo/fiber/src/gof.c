@@ -24,6 +24,7 @@ static pthread_mutex_t setup = PTHREAD_MUTEX_INITIALIZER;   /* never held across
 static _Atomic(struct coir_runtime *) the_runtime;          /* written under setup */
 static int npollers_wanted;                                 /* under setup: by gof_set_npollers; 0 none */
 static struct coir_mutex tuning_lock;                       /* get, change and set are one step */
+static bool forks;                                          /* constant: forget_in_child is there */
 
 /* ---- errno and messages ---------------------------------------------------------------------------------------- */
 
@@ -114,9 +115,13 @@ static void forget_in_child(void) {
   atomic_store(&the_runtime, NULL);
 }
 
+/* Before main: so that there is no moment at which a fork finds `setup` held, and no handler. */
+static __attribute__((constructor)) void prepare_for_forks(void) {
+  forks = pthread_atfork(NULL, NULL, forget_in_child) == 0;
+}
+
 static int runtime_make(size_t default_stack_bytes, struct coir_runtime **out) {
   static _Atomic(bool) told;
-  static bool forks;
   struct coir_config config = {.size = sizeof config, .deadlock = COIR_DEADLOCK_IGNORE};
   config.workers = from_environment("GOF_NWORKERS", 0, 1, WORKERS_MAX);
   config.stack_bytes = default_stack_bytes ? stack_in_range(default_stack_bytes) : STACK_STANDARD;
@@ -131,7 +136,6 @@ static int runtime_make(size_t default_stack_bytes, struct coir_runtime **out) {
   if (aborts) config.deadlock = COIR_DEADLOCK_ABORT;
   struct coir_tuning tuning;
   tuning_from_environment(&tuning);
-  if (!forks) forks = pthread_atfork(NULL, NULL, forget_in_child) == 0;
   int rc = forks ? coir_runtime_create(out, &config) : -ENOMEM;
   if (rc == 0) coir_runtime_set_tuning(*out, &tuning);
   return rc;
