@@ -7,7 +7,8 @@
  *
  * A context is cancelled by its cancel function, by its deadline, and with its parent; once, for the first of these,
  * and for ever. Contexts are counted by references, and a child holds one to its parent: so a parent's handle may be
- * given up while there are children, and what cancels the parent's own parent still reaches them. */
+ * given up while there are children, and what cancels the parent's own parent still reaches them. A call that has begun
+ * has one of its own until it returns: whoever is let go by the cancelling may give up the last reference but that. */
 #ifndef LIBGO_CONTEXT_H
 #define LIBGO_CONTEXT_H
 

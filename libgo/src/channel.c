@@ -91,10 +91,13 @@ int go_channel_try_receive(GoChannel *chan, void **out) {
 /* ---- With a context -------------------------------------------------------------------------------------------- */
 
 /* Does what `arm` says unless the context is cancelled first. Returns 0 or a negative errno. */
-static int unless_canceled(struct coir_arm arm, const GoContext *context) {
+static int unless_canceled(struct coir_arm arm, GoContext *context) {
   struct coir_arm arms[2] = {arm, coir_arm_recv(context->done->chan, NULL)};
+  go_context_ref(context); /* who cancels it may give it up then */
   int rc = go_context_is_canceled(context) ? 1 : coir_select(arms, 2, COIR_NEVER);
-  return rc == 0 ? arms[0].result : rc == 1 ? -go__context_reason(context) : rc;
+  int result = rc == 0 ? arms[0].result : rc == 1 ? -go__context_reason(context) : rc;
+  go_context_unref(context);
+  return result;
 }
 
 int go_channel_send_with_context(GoChannel *chan, void *value, GoContext *context) {

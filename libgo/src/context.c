@@ -70,7 +70,10 @@ static void cancel(struct context *c, int reason) {
 }
 
 static void cancel_by_user(void *context) {
-  if (context && context != &background) cancel(context, ECANCELED);
+  if (!context || context == &background) return;
+  go_context_ref(context); /* who is let go may free it */
+  cancel(context, ECANCELED);
+  go_context_unref(context);
 }
 
 static void cancel_by_deadline(struct go__alarm *alarm) {

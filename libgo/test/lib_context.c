@@ -1,6 +1,8 @@
 /* context.h: trees of contexts, cancelling, deadlines. */
 #include "lib_test.h"
 
+#include <sched.h>
+
 static void cancel(CancelContextResult r) { r.cancel(r.context); }
 
 static CancelContextResult below(GoContext *parent) {
@@ -363,6 +365,53 @@ ON_BOTH(deadlines_meet_the_end) {
   }
 }
 
+/* ---- The last reference ------------------------------------------------------------------------------------------ */
+
+static _Atomic(GoContext *) handed;
+
+static void *frees_what_is_canceled(void *times) {
+  for (int i = 0; i < (int)(intptr_t)times; i++) {
+    GoContext *c;
+    while (!(c = atomic_exchange(&handed, NULL))) sched_yield();
+    while (!go_context_is_canceled(c)) sched_yield();
+    go_context_free(c);
+  }
+  return NULL;
+}
+
+/* It is another one's, who gives it up as soon as the context is cancelled. */
+static void who_cancels_needs_no_reference(void **state) {
+  enum { TIMES = 20000 };
+  pthread_t thread;
+  (void)state;
+  CHECK_EQ(pthread_create(&thread, NULL, frees_what_is_canceled, number(TIMES)), 0);
+  for (int i = 0; i < TIMES; i++) {
+    CancelContextResult r = below(NULL);
+    atomic_store(&handed, r.context);
+    cancel(r);
+    while (atomic_load(&handed)) sched_yield();
+  }
+  CHECK_EQ(pthread_join(thread, NULL), 0);
+}
+
+static void receives_until_canceled(void *context) {
+  GoChannel *c = go_channel_create(0);
+  FAILS(go_channel_receive_with_context(c, NULL, context), ECANCELED);
+  go_channel_free(c);
+}
+
+/* A call that waits has one of its own. */
+ON_BOTH(who_waits_needs_no_reference) {
+  for (int i = 0; i < 20; i++) {
+    CancelContextResult r = below(NULL);
+    CHECK_EQ(go_fiber_default(receives_until_canceled, r.context), 0);
+    WAIT_FOR(waiting_for("select") == 1);
+    cancel(r);
+    go_context_free(r.context);
+    until_idle();
+  }
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_background),
@@ -382,6 +431,8 @@ int main(int argc, char **argv) {
       cmocka_unit_test(many_deadlines),
       cmocka_unit_test(trees_grow_while_they_are_cut),
       cmocka_unit_test(deadlines_meet_the_end),
+      cmocka_unit_test(who_cancels_needs_no_reference),
+      cmocka_unit_test(who_waits_needs_no_reference),
   };
   return RUN_TESTS(argc, argv, tests);
 }
