@@ -8,7 +8,11 @@
  * below a cancelled context everything is cancelled, and need not be looked at again.
  *
  * Lock order: the clock (clock.c), when a deadline comes; then a tree; then a channel. So alarms are set and unset with
- * no tree locked. An alarm holds no reference either: it is unset before its context is freed. */
+ * no tree locked. An alarm holds no reference either: it is unset before its context is freed.
+ *
+ * Calls of Coir that do not wait leave the thread to no other fiber, so they may be made with a tree locked. But in a
+ * simulated runtime every call may let others run, and the first of them that wanted the same lock would block the
+ * thread for ever. There whoever has locked a tree holds its worker. */
 #include "context.h"
 
 #include <stdio.h>
@@ -44,6 +48,16 @@ GoContext *go_context_background(void) {
   return &background.base;
 }
 
+static void tree_lock(struct context *root) {
+  if (coir_sim_seed()) coir_hold_begin();
+  pthread_mutex_lock(&root->lock);
+}
+
+static void tree_unlock(struct context *root) {
+  pthread_mutex_unlock(&root->lock);
+  if (coir_sim_seed()) coir_hold_end();
+}
+
 /* ---- Cancelling ------------------------------------------------------------------------------------------------ */
 
 /* The tree's lock is held. Returns whether it was not cancelled before. */
@@ -57,7 +71,7 @@ static bool end_one(struct context *c, int reason) {
 
 /* In the order of the tree, from parents to children, without recursion: trees may be deep. */
 static void cancel(struct context *c, int reason) {
-  pthread_mutex_lock(&c->root->lock);
+  tree_lock(c->root);
   for (struct context *at = c; at;) {
     if (end_one(at, reason) && at->child) {
       at = at->child;
@@ -66,7 +80,7 @@ static void cancel(struct context *c, int reason) {
     while (at != c && !at->next) at = at->parent;
     at = at == c ? NULL : at->next;
   }
-  pthread_mutex_unlock(&c->root->lock);
+  tree_unlock(c->root);
 }
 
 static void cancel_by_user(void *context) {
@@ -87,7 +101,7 @@ static void join(struct context *c, struct context *parent) {
   c->parent = parent;
   c->root = parent->root;
   go_context_ref(&parent->base);
-  pthread_mutex_lock(&c->root->lock);
+  tree_lock(c->root);
   int reason = atomic_load_explicit(&parent->reason, memory_order_relaxed); /* the lock orders it */
   if (reason) {
     end_one(c, reason);
@@ -97,14 +111,14 @@ static void join(struct context *c, struct context *parent) {
     c->link = &parent->child;
     parent->child = c;
   }
-  pthread_mutex_unlock(&c->root->lock);
+  tree_unlock(c->root);
 }
 
 static void leave(struct context *c) {
-  pthread_mutex_lock(&c->root->lock);
+  tree_lock(c->root);
   if (c->link) *c->link = c->next;
   if (c->next) c->next->link = c->link;
-  pthread_mutex_unlock(&c->root->lock);
+  tree_unlock(c->root);
 }
 
 static struct context *context_make(GoContext *parent) {

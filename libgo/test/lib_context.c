@@ -412,8 +412,34 @@ ON_BOTH(who_waits_needs_no_reference) {
   }
 }
 
+/* ---- In simulation ----------------------------------------------------------------------------------------------- */
+
+static void cancels_below(void *root) {
+  for (int i = 0; i < 200; i++) {
+    CancelContextResult r = below(root);
+    cancel(r);
+    is_canceled(r.context);
+    go_context_free(r.context);
+  }
+}
+
+static void two_share_a_root(void) {
+  CancelContextResult root = below(NULL);
+  for (int i = 0; i < 2; i++) CHECK(gof_spawn(cancels_below, root.context, 0));
+  gof_run();
+  is_active(root.context);
+  go_context_free(root.context);
+}
+
+/* Every call is a point at which others run, on the same thread. */
+static void a_tree_in_simulation(void **state) {
+  (void)state;
+  in_simulations(two_share_a_root);
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(a_tree_in_simulation), /* first: forks before there are threads */
       cmocka_unit_test(the_background),
       cmocka_unit_test(no_context),
       cmocka_unit_test(cancelling),

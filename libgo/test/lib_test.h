@@ -100,6 +100,17 @@ static inline void in_child(void (*fn)(void)) {
   CHECK_EQ(status, 0);
 }
 
+/* The same with a runtime that is simulated, with each of some seeds. Nobody blocks the thread for ever. */
+static inline void in_simulations(void (*fn)(void)) {
+  for (int seed = 1; seed <= 20; seed++) {
+    char text[16];
+    snprintf(text, sizeof text, "%d", seed);
+    CHECK_EQ(setenv("COIR_SIM_SEED", text, 1), 0);
+    in_child(fn);
+  }
+  CHECK_EQ(unsetenv("COIR_SIM_SEED"), 0);
+}
+
 /* main(): all tests, or the one that is named. */
 #define RUN_TESTS(argc, argv, tests) \
   ((argc) > 1 ? cmocka_set_test_filter((argv)[1]) : (void)0, cmocka_run_group_tests(tests, NULL, NULL))
