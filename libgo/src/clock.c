@@ -5,8 +5,12 @@
  * one takes constant time and no memory, unsetting or firing one O(log n) amortised. What an alarm does is done under
  * the clock's lock; so whoever has unset it may free it.
  *
+ * It goes by real time, as a thread does. coir_now() is another time on the fibers of a simulated runtime; so what is
+ * due is found out by go__clock_now(), whoever asks.
+ *
  * Lock order: the clock before what the alarms lock. */
 #include <signal.h>
+#include <time.h>
 
 #include "internal.h"
 
@@ -19,6 +23,18 @@ struct go_clock {
 
 static struct go_clock the_clock = {.lock = PTHREAD_MUTEX_INITIALIZER};
 static bool forks; /* constant: forget_in_child is there */
+
+/* That of coir_now() on a plain thread. */
+int64_t go__clock_now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return COIR_SEC(t.tv_sec) + t.tv_nsec;
+}
+
+int64_t go__clock_after(int64_t ns) {
+  int64_t now = go__clock_now();
+  return ns <= 0 ? now : ns > COIR_NEVER - now ? COIR_NEVER : now + ns;
+}
 
 /* ---- The heap -------------------------------------------------------------------------------------------------- */
 
@@ -93,7 +109,7 @@ static void fire(struct go__alarm *a, int64_t now) {
 static void *clock_thread(void *unused) {
   pthread_mutex_lock(&the_clock.lock);
   for (;;) {
-    int64_t now = coir_now(), due = the_clock.first ? the_clock.first->due : COIR_NEVER;
+    int64_t now = go__clock_now(), due = the_clock.first ? the_clock.first->due : COIR_NEVER;
     if (due <= now) {
       fire(the_clock.first, now);
       continue;

@@ -170,13 +170,13 @@ CancelContextResult go_context_with_cancel(GoContext *parent) {
 
 #define FAR (COIR_NEVER / COIR_SEC(1) - 1) /* seconds */
 
-/* The time on the clock of coir_now() at which CLOCK_REALTIME will be `t`. */
+/* The time on the clock (clock.c) at which CLOCK_REALTIME will be `t`. */
 static int64_t monotonic(struct timespec t) {
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   if (t.tv_sec > now.tv_sec + FAR) return COIR_NEVER;
   if (t.tv_sec < now.tv_sec) return 0;
-  return coir_after(COIR_SEC(t.tv_sec - now.tv_sec) + t.tv_nsec - now.tv_nsec);
+  return go__clock_after(COIR_SEC(t.tv_sec - now.tv_sec) + t.tv_nsec - now.tv_nsec);
 }
 
 GoContext *go_with_deadline(GoContext *parent, struct timespec deadline) {
@@ -189,7 +189,7 @@ GoContext *go_with_deadline(GoContext *parent, struct timespec deadline) {
   if (!c || due >= c->deadline) return c ? &c->base : NULL; /* an alarm above it comes first, or none is needed */
   c->deadline = due;
   c->alarm = (struct go__alarm){.fire = cancel_by_deadline, .due = due};
-  if (due <= coir_now()) {
+  if (due <= go__clock_now()) {
     cancel(c, ETIMEDOUT);
     return &c->base;
   }

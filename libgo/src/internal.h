@@ -55,10 +55,14 @@ int go__context_reason(const struct GoContext *context);
 
 /* ---- clock.c --------------------------------------------------------------------------------------------------- */
 
+/* The time by which the clock goes, in nanoseconds; and that `ns` later, or COIR_NEVER. */
+int64_t go__clock_now(void);
+int64_t go__clock_after(int64_t ns);
+
 /* Something that is to be done at a time. Zeroed, it is not set. */
 struct go__alarm {
   void (*fire)(struct go__alarm *alarm); /* on the clock's thread, with the clock locked: must not wait, set or unset */
-  int64_t due;                           /* coir_now() */
+  int64_t due;                           /* go__clock_now() */
   int64_t period;                        /* 0: once */
   bool is_set;                           /* the rest is the clock's */
   struct go__alarm *child, *next, *prev;

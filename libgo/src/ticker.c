@@ -19,7 +19,7 @@ Ticker *create_ticker(size_t ms) {
   if (t) t->base.c = go_channel_create(1);
   if (t && t->base.c) {
     int64_t period = go__ms(ms);
-    t->alarm = (struct go__alarm){.fire = tick, .due = coir_after(period), .period = period};
+    t->alarm = (struct go__alarm){.fire = tick, .due = go__clock_after(period), .period = period};
     rc = go__alarm_set(&t->alarm);
     if (rc == 0) return &t->base;
     go_channel_unref(t->base.c);

@@ -1,6 +1,7 @@
 /* context.h: trees of contexts, cancelling, deadlines. */
 #include "lib_test.h"
 
+#include <poll.h>
 #include <sched.h>
 
 static void cancel(CancelContextResult r) { r.cancel(r.context); }
@@ -437,9 +438,49 @@ static void a_tree_in_simulation(void **state) {
   in_simulations(two_share_a_root);
 }
 
+static int64_t real_now(void) {
+  struct timespec t;
+  CHECK_EQ(clock_gettime(CLOCK_MONOTONIC, &t), 0);
+  return COIR_SEC(t.tv_sec) + t.tv_nsec;
+}
+
+static void keeps_real_time(void *unused) {
+  int64_t begin = real_now();
+  (void)unused;
+  GoContext *far = go_with_deadline(NULL, real_time_after(COIR_SEC(60)));
+  GoContext *soon = go_with_deadline(far, real_time_after(COIR_MS(5)));
+  Ticker *t = create_ticker(5);
+  CHECK(far && soon && t);
+  CHECK_EQ(poll(NULL, 0, 20), 0);
+  is_active(far);
+  CHECK_EQ(go_context_wait(soon), 0);
+  is_late(soon);
+  for (int i = 1; i <= 3; i++) {
+    CHECK_EQ(go_channel_receive(t->c, NULL), 0);
+    CHECK(real_now() - begin >= COIR_MS(5) * i);
+  }
+  is_active(far);
+  CHECK(real_now() - begin < LATE);
+  stop_ticker(t);
+  go_context_free(soon);
+  go_context_free(far);
+}
+
+static void one_keeps_real_time(void) {
+  CHECK(gof_spawn(keeps_real_time, NULL, 0));
+  gof_run();
+}
+
+/* The clock of a simulation is another one; that of contexts is not. */
+static void deadlines_in_simulation(void **state) {
+  (void)state;
+  in_simulations(one_keeps_real_time);
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_tree_in_simulation), /* first: forks before there are threads */
+      cmocka_unit_test(deadlines_in_simulation),
       cmocka_unit_test(the_background),
       cmocka_unit_test(no_context),
       cmocka_unit_test(cancelling),
