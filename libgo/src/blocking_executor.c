@@ -1,7 +1,11 @@
 /* The executor: a queue of jobs and a few threads that take from it.
  *
  * A job is allocated and has two owners, the fiber that waits for it and the thread that runs it, and goes with the
- * second of them: the fiber may be abandoned meanwhile (gof_join_background), and its stack with it. */
+ * second of them: the fiber may be abandoned meanwhile (gof_join_background), and its stack with it.
+ *
+ * The threads wait as Coir's calls do, so that they do not look as if they might wake somebody when all fibers wait for
+ * each other (docs/deadlocks.md): there is a permit for each job, and at the end one for each thread. Who gets a permit
+ * and finds no job left ends. So each permit is taken once, whoever comes in between. */
 #include "blocking_executor.h"
 
 #include "internal.h"
@@ -20,16 +24,18 @@ struct job {
 enum state { NEVER_STARTED, RUNNING, SHUT_DOWN };
 
 static struct executor {
-  pthread_mutex_t lock; /* never held across a fiber's wait. Guards the rest, but for `setup` */
-  pthread_cond_t work;  /* for the threads: there is a job, or the end has come */
-  enum state state;
-  struct job *first, **end;
-  int active, pending;
+  pthread_mutex_t lock;        /* never held across a call of Coir. Guards what says (l) */
+  struct coir_sem work;        /* for the threads: there is a job, or the end has come */
+  enum state state;            /* (l) */
+  struct job *first, **end;    /* (l) */
+  int active, pending;         /* (l) */
   int threads;                 /* of `ids`; under setup */
   pthread_t ids[THREADS_MAX];  /* under setup */
   struct coir_wait_group left; /* the threads that have not ended */
   struct coir_mutex setup;     /* held by who starts or ends the threads, and taken before `lock` */
-} executor = {.lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER};
+} executor = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static bool forks; /* constant: forget_in_child is there */
 
 static void job_unref(struct job *job) {
   /* Acquire and release: all uses come before the end. */
@@ -38,30 +44,32 @@ static void job_unref(struct job *job) {
 
 /* ---- The threads ----------------------------------------------------------------------------------------------- */
 
-/* The lock is held, and is held again afterwards. */
-static void run_first_job(void) {
+/* Waits for a job, and takes it. NULL: there is none left, nor will there be. */
+static struct job *job_take(void) {
+  int rc = coir_sem_acquire(&executor.work, 1, COIR_NEVER);
+  (void)rc; /* nobody cancels a plain thread */
+  pthread_mutex_lock(&executor.lock);
   struct job *job = executor.first;
-  executor.first = job->next;
-  executor.pending--;
-  executor.active++;
+  if (job) {
+    executor.first = job->next;
+    executor.pending--;
+    executor.active++;
+  }
   pthread_mutex_unlock(&executor.lock);
+  return job;
+}
+
+static void job_run(struct job *job) {
   job->result = job->fn(job->arg);
   pthread_mutex_lock(&executor.lock);
   executor.active--;
   pthread_mutex_unlock(&executor.lock);
   coir_event_set(&job->done);
   job_unref(job);
-  pthread_mutex_lock(&executor.lock);
 }
 
 static void *executor_thread(void *unused) {
-  pthread_mutex_lock(&executor.lock);
-  for (;;) {
-    if (executor.first) run_first_job();
-    else if (executor.state == RUNNING) pthread_cond_wait(&executor.work, &executor.lock);
-    else break;
-  }
-  pthread_mutex_unlock(&executor.lock);
+  for (struct job *job; (job = job_take()) != NULL;) job_run(job);
   coir_wait_group_done(&executor.left);
   return unused;
 }
@@ -81,24 +89,29 @@ static void setup_end(void) {
 }
 
 /* The child of a fork has none of the threads. */
-static void forget_in_child(void) {
-  executor = (struct executor){.lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER};
+static void forget_in_child(void) { executor = (struct executor){.lock = PTHREAD_MUTEX_INITIALIZER}; }
+
+/* Before main: so that there is no moment at which a fork finds the lock held, and no handler. */
+static __attribute__((constructor)) void prepare_for_forks(void) {
+  forks = pthread_atfork(NULL, NULL, forget_in_child) == 0;
 }
 
-/* Setup is held. Returns 0 or an error number. The threads begin when the lock is given back. */
-static int start(int threads) {
-  static bool forks;
-  int rc = 0;
-  if (!forks) forks = pthread_atfork(NULL, NULL, forget_in_child) == 0;
-  if (!forks) return ENOMEM;
+static void set_state(enum state state) {
   pthread_mutex_lock(&executor.lock);
+  executor.state = state;
+  pthread_mutex_unlock(&executor.lock);
+}
+
+/* Setup is held. Returns 0 or an error number. */
+static int start(int threads) {
+  int rc = forks ? 0 : ENOMEM;
   while (executor.threads < threads && rc == 0) {
+    coir_wait_group_add(&executor.left, 1);
     rc = pthread_create(&executor.ids[executor.threads], NULL, executor_thread, NULL);
     if (rc == 0) executor.threads++;
+    else coir_wait_group_done(&executor.left);
   }
-  coir_wait_group_add(&executor.left, executor.threads);
-  if (executor.threads) executor.state = RUNNING;
-  pthread_mutex_unlock(&executor.lock);
+  if (executor.threads) set_state(RUNNING);
   return executor.threads ? 0 : rc;
 }
 
@@ -113,10 +126,8 @@ int go_blocking_executor_init(int threads) {
 
 void go_blocking_executor_shutdown(void) {
   setup_begin();
-  pthread_mutex_lock(&executor.lock);
-  if (executor.threads) executor.state = SHUT_DOWN;
-  pthread_cond_broadcast(&executor.work);
-  pthread_mutex_unlock(&executor.lock);
+  if (executor.threads) set_state(SHUT_DOWN);
+  coir_sem_release(&executor.work, executor.threads);
   int rc = coir_wait_group_wait(&executor.left, COIR_NEVER); /* so that a fiber does not wait in pthread_join */
   (void)rc;                                                  /* behind a shield it is always waited for */
   while (executor.threads) pthread_join(executor.ids[--executor.threads], NULL);
@@ -140,6 +151,7 @@ static struct job *submit(void *(*fn)(void *), void *arg) {
   job->fn = fn;
   job->arg = arg;
   atomic_init(&job->owners, 2);
+  coir_hold_begin(); /* nobody is abandoned between a job and its permit */
   pthread_mutex_lock(&executor.lock);
   bool is_taken = executor.state == RUNNING;
   if (is_taken) {
@@ -147,9 +159,10 @@ static struct job *submit(void *(*fn)(void *), void *arg) {
     *executor.end = job;
     executor.end = &job->next;
     executor.pending++;
-    pthread_cond_signal(&executor.work);
   }
   pthread_mutex_unlock(&executor.lock);
+  if (is_taken) coir_sem_release(&executor.work, 1);
+  coir_hold_end();
   if (is_taken) return job;
   free(job);
   return NULL;

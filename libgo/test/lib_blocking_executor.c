@@ -2,6 +2,7 @@
 #include "lib_test.h"
 
 #include <poll.h>
+#include <signal.h>
 
 static _Atomic(int) running, running_max, ran;
 
@@ -273,9 +274,67 @@ static void abandoned_fibers_leave_their_jobs(void **state) {
   in_child(abandons);
 }
 
+/* ---- Idle threads ---------------------------------------------------------------------------------------------- */
+
+static void submits_and_waits_for_ever(void *chan) {
+  CHECK(go_blocking_submit(job, number(1)) == number(2));
+  go_channel_receive(chan, NULL);
+}
+
+static void deadlocks(void) {
+  CHECK_EQ(setenv("GOF_DEADLOCK", "abort", 1), 0);
+  CHECK(gof_spawn(submits_and_waits_for_ever, go_channel_create(0), 0));
+  gof_run();
+}
+
+/* They wake nobody by themselves. */
+static void idle_threads_do_not_hide_a_deadlock(void **state) {
+  static char text[1 << 16];
+  (void)state;
+  if (IS_TSAN) skip(); /* it has a thread of its own, which might wake one */
+  int status = in_child_process(deadlocks, text, sizeof text);
+  if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT) fprintf(stderr, "status 0x%x: %s\n", status, text);
+  CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+  CHECK(strstr(text, "gof: deadlock") && strstr(text, "=== Total: 1 fibers ==="));
+}
+
+/* ---- In simulation --------------------------------------------------------------------------------------------- */
+
+static void starts_and_ends(void *_) {
+  (void)_;
+  for (int i = 0; i < 10; i++) {
+    CHECK_EQ(go_blocking_executor_init(2), 0);
+    CHECK(go_blocking_submit(adds_one, number(i)) == number(i + 1));
+    go_blocking_executor_shutdown();
+  }
+}
+
+static void asks_and_submits(void *_) {
+  (void)_;
+  for (int i = 0; i < 50; i++) {
+    CHECK(go_blocking_executor_active_count() >= 0 && go_blocking_executor_pending_count() >= 0);
+    CHECK(go_blocking_submit(adds_one, number(i)) == number(i + 1));
+  }
+}
+
+static void two_use_it(void) {
+  CHECK(gof_spawn(starts_and_ends, NULL, 0));
+  CHECK(gof_spawn(asks_and_submits, NULL, 0));
+  gof_run();
+  go_blocking_executor_shutdown(); /* who submits first starts it */
+}
+
+/* Every call is a point at which others run, on the same thread. */
+static void two_in_simulation(void **state) {
+  (void)state;
+  in_simulations(two_use_it);
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(abandoned_fibers_leave_their_jobs), /* first: a fork before there are threads */
+      cmocka_unit_test(abandoned_fibers_leave_their_jobs), /* first: forks before there are threads */
+      cmocka_unit_test(idle_threads_do_not_hide_a_deadlock),
+      cmocka_unit_test(two_in_simulation),
       cmocka_unit_test(it_starts_by_itself),
       cmocka_unit_test(inline_on_plain_threads),
       cmocka_unit_test(inline_after_the_shutdown),
