@@ -572,8 +572,10 @@ void coir__fd_adopt(struct coir__fd *d, int fd, uint64_t bits) {
   bool was_adopted = atm_load_rlx(&d->word) & COIR__FD_ADOPTED; /* relaxed: the caller's own doing */
   check_fd(d, fd, true); /* who waits, or has waited, for a file that is gone must not look at this one */
   coir__bias_lock(w, &d->q.lock);
-  word_change(d, COIR__FD_USER - 1, bits, 0);
-  if (was_adopted || !d->is_watched) { /* else it is watched, and for those who have waited it is the same */
+  bool stays = !was_adopted && d->is_watched; /* and for those who have waited it is the same */
+  /* A hang-up of which the poller has told already it will not tell again. */
+  word_change(d, (COIR__FD_USER - 1) & ~(stays ? COIR__FD_HUP : 0), bits, 0);
+  if (!stays) {
     d->generation++;
     d->is_watched = false; /* what is watched under this number may be a file that is long gone */
   }
