@@ -556,6 +556,14 @@ static int connect_once(struct coir__fd *d, int fd, uint64_t life, const struct 
   return rc;
 }
 
+/* What has become of it, which is the kernel's to tell once: not of the next socket under the number. */
+static int connect_outcome(struct coir__fd *d, int fd, uint64_t life) {
+  uint64_t seen = coir__fd_enter(d);
+  int rc = (seen ^ life) & COIR__FD_LIFE ? -EBADF : coir__sys_pending_error(fd);
+  coir__fd_leave(d, seen, 0);
+  return rc;
+}
+
 int coir_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes, int64_t deadline) {
   COIR_INSIDE_TO_WAIT(deadline);
   int rc;
@@ -570,7 +578,7 @@ int coir_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes, int6
   /* An interrupted attempt goes on, like one that is in progress. */
   if (rc != -EINPROGRESS && rc != -EINTR) return rc;
   rc = wait_ready(d, fd, life, COIR__POLL_OUT, COIR__REASON_WRITE, deadline);
-  return rc < 0 ? rc : coir__sys_pending_error(fd);
+  return rc < 0 ? rc : connect_outcome(d, fd, life);
 }
 
 /* ---- Descriptors ----------------------------------------------------------------------------------------------- */
