@@ -595,14 +595,21 @@ int coir_poll(int fd, int events, int64_t deadline) {
   return wait_ready(d, fd, word & COIR__FD_LIFE, (uint32_t)events, COIR__REASON_POLL, deadline);
 }
 
+/* It may block: a socket that lingers (SO_LINGER), a file on another machine. */
+static int close_outside(int fd) {
+  int rc;
+  COIR_OUTSIDE_STAYING(rc = coir__sys_close(fd));
+  return rc;
+}
+
 int coir_close(int fd) {
   COIR_INSIDE;
   int rc;
   struct coir__fd *d = coir__fd_find(fd, &rc);
-  if (!d) return rc == -ENOMEM ? coir__sys_close(fd) : rc; /* -ENOMEM: open, but nobody can have waited for it */
-  struct coir__retired retired = coir__fd_retire(d, fd);
-  rc = coir__sys_close(fd);
-  coir__fd_retired(d, retired);
+  if (!d) return rc == -ENOMEM ? close_outside(fd) : rc; /* -ENOMEM: open, but nobody can have waited for it */
+  uint64_t life = coir__fd_retire(d, fd);
+  rc = close_outside(fd);
+  coir__fd_retired(d, life);
   return rc;
 }
 

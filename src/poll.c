@@ -55,10 +55,10 @@
  * them notices.
  *
  * Lives. The word counts lives, and a call that finds itself in another one than it began in returns -EBADF. coir_close
- * begins a new life, waits until every thread has left its system call on the number (none of these block), and only
- * then closes: so no call ever reaches into the next life. Calls that begin before close(2) has returned wait for that,
- * since they could be neither of the old life nor of the new one. Tags carry a generation, so that an event of a former
- * life does nothing.
+ * begins a new life, waits until every thread has left its system call on the number (none of these block), tells those
+ * who wait, and only then closes: so no call ever reaches into the next life. Calls that begin before close(2) has
+ * returned wait for that, since they could be neither of the old life nor of the new one. Tags carry a generation, so
+ * that an event of a former life does nothing.
  *
  * Rejected: registering per wait with EPOLLONESHOT (a system call per wait); a lock around call and wait (a system call
  * under a spin lock); a hash table instead of the table (a miss and a lock per call); poll(2) for plain threads
@@ -597,31 +597,30 @@ void coir__fd_disown(struct coir__fd *d) {
   if (has_waiters) check_want();
 }
 
-struct coir__retired coir__fd_retire(struct coir__fd *d, int fd) {
+uint64_t coir__fd_retire(struct coir__fd *d, int fd) {
   struct coir__worker *w = coir__carried();
-  struct coir__retired r;
   coir__bias_lock(w, &d->q.lock);
   struct coir__poller *p = d->poller;
   if (p) coir__poller_pin(p); /* it may be another runtime's; it exists while the record names it (coir__poll_forget) */
-  r.woken = life_begin(d, COIR__FD_CLOSING);
-  r.life = atm_load_rlx(&d->word) & COIR__FD_LIFE; /* relaxed: lives change under the lock */
+  struct coir__clause *woken = life_begin(d, COIR__FD_CLOSING);
+  uint64_t life = atm_load_rlx(&d->word) & COIR__FD_LIFE; /* relaxed: lives change under the lock */
   coir__bias_unlock(w, &d->q.lock);
   quiesce(d);
   if (p) {
     coir__poller_unwatch(p, fd); /* close(2) does not, when the file lives on under another number */
     coir__poller_unpin(p);
   }
-  return r;
+  coir__wake_all(w, woken); /* close(2) may take its time */
+  return life;
 }
 
-void coir__fd_retired(struct coir__fd *d, struct coir__retired r) {
+void coir__fd_retired(struct coir__fd *d, uint64_t life) {
   struct coir__worker *w = coir__carried();
   coir__bias_lock(w, &d->q.lock);
   uint64_t word = atm_load_rlx(&d->word);
   /* If the number was taken again meanwhile, that has begun a further life. */
-  if (!((word ^ r.life) & COIR__FD_LIFE)) word_change(d, COIR__FD_CLOSING, 0, 0);
+  if (!((word ^ life) & COIR__FD_LIFE)) word_change(d, COIR__FD_CLOSING, 0, 0);
   coir__bias_unlock(w, &d->q.lock);
-  coir__wake_all(w, r.woken);
 }
 
 void coir__fd_keep(struct coir__fd *d, uint64_t life, int error) {

@@ -170,14 +170,10 @@ void coir__fd_renew(struct coir__fd *d, uint64_t bits);
 void coir__fd_adopt(struct coir__fd *d, int fd, uint64_t bits);
 void coir__fd_disown(struct coir__fd *d);
 
-/* Ends a life: on return nobody is inside a system call on the number, and none will be until coir__fd_retired, which
- * is called when it is closed, and tells those who waited. */
-struct coir__retired {
-  struct coir__clause *woken;
-  uint64_t life;
-};
-struct coir__retired coir__fd_retire(struct coir__fd *d, int fd);
-void coir__fd_retired(struct coir__fd *d, struct coir__retired r);
+/* Ends a life, of which it tells those who waited: on return nobody is inside a system call on the number, and none
+ * will be until coir__fd_retired, which is called when it is closed, with the life that the former has returned. */
+uint64_t coir__fd_retire(struct coir__fd *d, int fd);
+void coir__fd_retired(struct coir__fd *d, uint64_t life);
 
 /* Keeps an error for the next reader of an adopted descriptor. Takes it: negative, or 0. */
 void coir__fd_keep(struct coir__fd *d, uint64_t life, int error);

@@ -46,7 +46,7 @@ static int closes(void *arg) {
   struct coir_fiber *receiver = spawn(receives, NULL);
   until_parked(1);
   uint32_t was = coir__go_in();
-  struct coir__retired retired = coir__fd_retire(d, fd);
+  uint64_t life = coir__fd_retire(d, fd);
   coir__go_out(&was);
   struct coir_fiber *selector = spawn_with((struct coir_attr){.worker = COIR_WORKER(0)}, selects, NULL);
   while (!atomic_load(&has_begun)) coir_yield();
@@ -56,7 +56,7 @@ static int closes(void *arg) {
   tuning.steal = 0;
   coir_runtime_set_tuning(coir_runtime_current(), &tuning);
   was = coir__go_in();
-  coir__fd_retired(d, retired);
+  coir__fd_retired(d, life);
   coir__go_out(&was);
   int64_t end = coir_after(COIR_SEC(2));
   while (!atomic_load(&has_received) && coir_now() < end) {}
