@@ -255,7 +255,7 @@ static inline bool is_armed(const struct coir__fd *d, uint64_t word, const struc
   return (word & COIR__FD_ADOPTED) && d->is_watched && d->rt == rt;
 }
 
-/* Relaxed: adopted and disowned under the lock, which is held. */
+/* Relaxed: adopted and disowned under the lock, which is held; without it a hint. */
 static inline bool is_adopted(const struct coir__fd *d) { return atm_load_rlx(&d->word) & COIR__FD_ADOPTED; }
 
 /* What one attempt to have it watched is about. */
@@ -495,24 +495,24 @@ void coir__fd_link(struct coir__worker *w, struct coir__fd *d, struct coir__wait
   if (needs_check) check_want();
 }
 
-/* Who adopts has looked whether it is. The lock is held. */
-static inline bool may_go_on(const struct coir__fd *d, uint32_t generation) {
+bool coir__fd_may_go_on(const struct coir__fd *d, uint32_t generation) {
   return is_adopted(d) || d->generation == generation;
 }
 
 /* By who was woken: does the number still stand for the file that it waited for? An event of a file that lives on under
- * another number must not lead it to the next file under this one. What is adopted is never closed behind our back.
- * Returns 0 or -EBADF. */
-static int still_same(struct coir__fd *d, int fd, uint32_t generation) {
+ * another number must not lead it to the next file under this one. What is adopted is never closed behind our back; it
+ * may have been adopted when the wait began, and not be so any more. Returns 0 or -EBADF. */
+int coir__fd_still_same(struct coir__fd *d, int fd, uint32_t generation) {
+  if (COIR_LIKELY(is_adopted(d))) return 0; /* who disowned it before the event came did so before the claim */
   struct coir__worker *w = coir__carried();
   coir__bias_lock(w, &d->q.lock);
-  bool is_same = may_go_on(d, generation), asks = is_same && !is_adopted(d) && d->is_watched;
+  bool is_same = coir__fd_may_go_on(d, generation), asks = is_same && !is_adopted(d) && d->is_watched;
   uint32_t known = atm_load_rlx(&d->file);
   coir__bias_unlock(w, &d->q.lock);
   if (asks && (!known || known != coir__sys_socket_id(fd))) {
     check_fd(d, fd, true);
     coir__bias_lock(w, &d->q.lock);
-    is_same = may_go_on(d, generation);
+    is_same = coir__fd_may_go_on(d, generation);
     coir__bias_unlock(w, &d->q.lock);
   }
   return is_same ? 0 : -EBADF;
@@ -532,7 +532,7 @@ static int park(struct coir__fd *d, int fd, uint64_t life, uint32_t events, enum
   uint32_t code = coir__wait(&wait);
   if (COIR_UNLIKELY(code != COIR__CODE_CLAUSE)) return coir__wait_result(code);
   if (COIR_UNLIKELY(fc.closed)) return -EBADF;
-  return armed ? still_same(d, fd, generation) : 0;
+  return coir__fd_still_same(d, fd, generation);
 }
 
 int coir__fd_wait(struct coir__fd *d, int fd, uint64_t life, uint32_t events, enum coir__reason reason,

@@ -162,6 +162,12 @@ int coir__fd_hold(struct coir__worker *w, struct coir__fd *d, uint64_t life, uin
 void coir__fd_link(struct coir__worker *w, struct coir__fd *d, struct coir__wait *wait, struct coir__fd_clause *fc,
                    uint32_t events);
 
+/* By who has waited, in a record whose generation was that when it linked its clause: whether the number still stands
+ * for the file that it waited for: 0 or -EBADF. And whether, as far as is known, a clause may be linked on: the lock is
+ * held. Of what is adopted both are true: who adopted it has looked. */
+int coir__fd_still_same(struct coir__fd *d, int fd, uint32_t generation);
+bool coir__fd_may_go_on(const struct coir__fd *d, uint32_t generation);
+
 /* Begins a new life: who still waits for the former one gets -EBADF. `bits`: COIR__FD_ADOPTED, _TCP, _SOCKET, _PIPE,
  * _FILE. */
 void coir__fd_renew(struct coir__fd *d, uint64_t bits);

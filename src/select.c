@@ -15,6 +15,10 @@
  * not ready any more when it comes to doing it, the look begins anew. All that an arm needs is in the arm: nothing is
  * allocated, however many.
  *
+ * Descriptors. An arm whose number was closed by close(2) under it is done with -EBADF, and never about the next file
+ * under that number. So who comes back from a wait asks whether each descriptor that it has waited for is still the
+ * same (poll.c; what is adopted costs nothing), and only then looks at the arms again, or links them.
+ *
  * Rejected: locking all objects in the order of their addresses, as Go does (needs a sort, and holds up every channel
  * of a large select); claiming both parties (two words cannot be claimed at once). */
 #include "poller.h"
@@ -30,6 +34,8 @@ struct COIR__OVERLAY arm_state {
   };
   struct coir__fd *d; /* of an arm that waits for a descriptor: its record and life */
   uint64_t life;
+  uint32_t generation; /* the record's when it was linked last */
+  bool was_linked;     /* in this call */
 };
 
 _Static_assert(sizeof(struct arm_state) <= sizeof((struct coir_arm *)0)->reserved, "the state of an arm fits");
@@ -92,10 +98,17 @@ static bool look_at_fd(struct coir_arm *arm) {
   return arm->result != 0;
 }
 
-/* Links the arm, which is watched, unless it is ready. */
+/* Links the arm, which is watched, unless it is ready, or the number stands for another file than when it was linked
+ * before. */
 static bool link_fd(struct coir__worker *w, struct coir_arm *arm, struct coir__wait *wait) {
   struct arm_state *s = state_of_arm(arm);
   if (coir__fd_hold(w, s->d, s->life, (uint32_t)arm->events, true) != COIR__FD_HELD) return false;
+  if (COIR_UNLIKELY(s->was_linked) && !coir__fd_may_go_on(s->d, s->generation)) {
+    coir__bias_unlock(w, &s->d->q.lock);
+    return false;
+  }
+  s->was_linked = true;
+  s->generation = s->d->generation;
   coir__fd_link(w, s->d, wait, &s->fd, (uint32_t)arm->events);
   return true;
 }
@@ -103,8 +116,15 @@ static bool link_fd(struct coir__worker *w, struct coir_arm *arm, struct coir__w
 /* The life of the descriptor that the whole call is about. May wait for a close to end. */
 static void begin_fd(struct coir_arm *arm) {
   struct arm_state *s = state_of_arm(arm);
+  s->was_linked = false;
   s->d = coir__fd_find(arm->fd, &arm->result);
   if (s->d) s->life = coir__fd_begin(s->d) & COIR__FD_LIFE;
+}
+
+/* What has been waited for may have been closed by close(2) meanwhile, and the number may stand for another file. */
+static int fd_still_same(struct coir_arm *arm) {
+  struct arm_state *s = state_of_arm(arm);
+  return s->was_linked ? coir__fd_still_same(s->d, arm->fd, s->generation) : 0;
 }
 
 /* ---- The look -------------------------------------------------------------------------------------------------- */
@@ -182,6 +202,16 @@ static int watch_fds(struct choice *ch) {
   return -1;
 }
 
+/* Before the arms are looked at anew: one whose descriptor has been closed by close(2) since it was linked; or -EAGAIN.
+ * What the number stands for by now is not what the call is about. */
+static int find_lost_fd(struct choice *ch) {
+  for (size_t i = 0; ch->has_fds && i < ch->count; i++) {
+    struct coir_arm *arm = &ch->arms[i];
+    if (arm->kind == COIR_ARM_FD && (arm->result = fd_still_same(arm)) != 0) return (int)i;
+  }
+  return -EAGAIN;
+}
+
 /* What the claim means for the call: an arm, -ETIMEDOUT, -ECANCELED; -EAGAIN: look again. */
 static int chosen_by(struct choice *ch, uint32_t code) {
   if (code == COIR__CODE_CANCELED) return -ECANCELED;
@@ -194,7 +224,8 @@ static int chosen_by(struct choice *ch, uint32_t code) {
   case COIR_ARM_RECV: arm->result = s->chan.result; return i;
   case COIR_ARM_FD:
     /* An event may have been for another reader, or for nothing. */
-    arm->result = s->fd.closed ? -EBADF : coir__fd_look(s->d, arm->fd, s->life, (uint32_t)arm->events);
+    arm->result = s->fd.closed ? -EBADF : fd_still_same(arm);
+    if (arm->result == 0) arm->result = coir__fd_look(s->d, arm->fd, s->life, (uint32_t)arm->events);
     return arm->result ? i : -EAGAIN;
   default: arm->result = 0; return i;
   }
@@ -257,6 +288,7 @@ int coir_select(struct coir_arm *arms, size_t count, int64_t deadline) {
       return -ETIMEDOUT;
     }
     rc = wait_for_any(&ch, w);
+    if (COIR_UNLIKELY(rc == -EAGAIN)) rc = find_lost_fd(&ch);
     if (COIR_LIKELY(rc != -EAGAIN)) return rc;
   }
 }
