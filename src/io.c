@@ -172,17 +172,15 @@ struct blocking {
   ssize_t result;
 };
 
-/* It may have been queued for long: the number may have been closed meanwhile. Once it is in the system call coir_close
- * does not wait for it, since that may last. */
+/* It may have been queued for long: the number may have been closed meanwhile. Once it sleeps in the system call
+ * coir_close does not wait for it, since that may last. */
 static void run_blocking(void *arg) {
   struct blocking *b = arg;
-  uint64_t word = coir__fd_begin(b->d);
-  if ((word ^ b->life) & COIR__FD_LIFE) {
-    b->result = -EBADF;
-    return;
-  }
-  do b->result = b->try(b->io);
+  struct coir__fd_blocker here;
+  coir__fd_block_begin(b->d, &here);
+  do b->result = coir__fd_lives(b->d, b->life) ? b->try(b->io) : -EBADF;
   while (b->result == -EINTR);
+  coir__fd_block_end(&here);
 }
 
 static ssize_t transfer_by_pool(struct coir__fd *d, uint64_t life, struct io *io, io_try try) {

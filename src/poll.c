@@ -60,11 +60,18 @@
  * returned wait for that, since they could be neither of the old life nor of the new one. Tags carry a generation, so
  * that an event of a former life does nothing.
  *
+ * Calls that block. What a thread of the pool does with a file may last for as long as a disk, and coir_close does not
+ * wait for that. But the kernel looks the number up only when the system call begins, and the thread may be held up
+ * between its look at the life and that. So these calls are on a list, and coir_close waits until each of its number
+ * is over, or sleeps in the kernel in a call on that number, as /proc tells.
+ *
  * Rejected: registering per wait with EPOLLONESHOT (a system call per wait); a lock around call and wait (a system call
  * under a spin lock); a hash table instead of the table (a miss and a lock per call); poll(2) for plain threads
  * (coir_close could not end it); to look at the open file by fstat(2) in the check (it may block, and files of some
  * kinds share one inode); to see by EPOLL_CTL_ADD whether a file is watched (if not, it is then, and others who look at
- * the same moment are told so; to take it out again takes it out for who has begun to wait for it meanwhile).
+ * the same moment are told so; to take it out again takes it out for who has begun to wait for it meanwhile); for calls
+ * that block, to make a copy of the descriptor (to close that gives up the process's locks on the file), or to leave
+ * something in its place until they are over (the program may put its own there by dup2(2), which we would close then).
  *
  * I1: a clause is linked only while its direction is dry and a running poller watches the descriptor.
  * I2: dry is set only by a call that found nothing, with no event since before its system call.
@@ -82,6 +89,9 @@
 #define FRAME_LINES 12 /* of a fiber that waits in a call of this library, and of its caller */
 #define QUIESCE_SPINS 64
 #define CHECK_NS COIR_SEC(1)
+#define BLOCKER_SPINS 100 /* before we ask the system what a thread does */
+#define BLOCKER_PAUSE COIR_US(200)
+#define BLOCKER_TRIES 250 /* in a row in which it does not say */
 #define CHECK_SLICE COIR_MS(1) /* of work in a row; then a pause */
 #define CHECK_PAUSE COIR_US(250)
 #define CHECK_STEP 32 /* records between looks at the clock */
@@ -154,6 +164,69 @@ static void quiesce(struct coir__fd *d) {
     if (spins < QUIESCE_SPINS) coir__pause();
     else coir__os_thread_yield();
   }
+}
+
+/* ---- Calls that block ------------------------------------------------------------------------------------------ */
+
+static struct {
+  _Atomic(uint32_t) count; /* (a) how many there are, or are about to be */
+  struct coir__lock lock;
+  struct coir__fd_blocker *first; /* (l) */
+} blockers;
+
+void coir__fd_block_begin(struct coir__fd *d, struct coir__fd_blocker *b) {
+  const struct coir__thread *t = coir__thread_get();
+  *b = (struct coir__fd_blocker){.d = d, .tid = t ? atm_load_rlx(&t->tid) : 0};
+  /* Sequentially consistent: before the look at the life; blockers_await() does it the other way round. */
+  atm_add_sc(&blockers.count, 1);
+  coir__lock(&blockers.lock);
+  b->next = blockers.first;
+  blockers.first = b;
+  coir__unlock(&blockers.lock);
+}
+
+void coir__fd_block_end(struct coir__fd_blocker *b) {
+  coir__lock(&blockers.lock);
+  struct coir__fd_blocker **at = &blockers.first;
+  while (*at != b) at = &(*at)->next;
+  *at = b->next;
+  coir__unlock(&blockers.lock);
+  atm_sub_rel(&blockers.count, 1); /* its system call is over; pairs with the acquire in blockers_await() */
+}
+
+/* The thread of a call on that number of which nobody knows yet that it sleeps in its system call; -1: there is none.
+ * `asleep`: of that thread it is known now. */
+static int blocker_next(const struct coir__fd *d, int asleep) {
+  int tid = -1;
+  coir__lock(&blockers.lock);
+  for (struct coir__fd_blocker *b = blockers.first; b; b = b->next) {
+    if (b->d == d && b->tid == asleep) b->is_asleep = true;
+    if (b->d == d && !b->is_asleep) tid = b->tid;
+  }
+  coir__unlock(&blockers.lock);
+  return tid;
+}
+
+/* Waits until every call on the number that may block is over, or sleeps in its system call: then the kernel has looked
+ * the number up. The life is another one, so who has not made its system call yet makes none any more, or is about to.
+ * Where the system does not say what threads do it gives up after a while. */
+static void blockers_await(const struct coir__fd *d, int fd) {
+  static _Atomic(uint32_t) never; /* nobody wakes a pause */
+  atm_fence_sc();                 /* the life, before the look at who is there; pairs with coir__fd_block_begin() */
+  if (COIR_LIKELY(atm_load_acq(&blockers.count) == 0)) return; /* acquire: pairs with the release of who was the last */
+  int tid = blocker_next(d, -1), unknown = 0;
+  for (int spins = 0; tid >= 0 && spins < BLOCKER_SPINS; spins++) {
+    coir__os_thread_yield();
+    tid = blocker_next(d, -1);
+  }
+  if (tid < 0 || coir__os_look_start() != 0) return;
+  while (tid >= 0 && unknown < BLOCKER_TRIES) {
+    int sleeps = coir__os_thread_sleeps_on(tid, fd);
+    unknown = sleeps < 0 ? unknown + 1 : 0;
+    if (sleeps <= 0) COIR_OUTSIDE_STAYING(coir__os_futex_wait(&never, 0, coir__os_real_now() + BLOCKER_PAUSE));
+    tid = blocker_next(d, sleeps > 0 ? tid : -1);
+  }
+  coir__os_look_stop();
 }
 
 /* ---- Waking ---------------------------------------------------------------------------------------------------- */
@@ -611,6 +684,7 @@ uint64_t coir__fd_retire(struct coir__fd *d, int fd) {
     coir__poller_unpin(p);
   }
   coir__wake_all(w, woken); /* close(2) may take its time */
+  blockers_await(d, fd);
   return life;
 }
 
@@ -704,6 +778,9 @@ void coir__poll_fork_child(void) {
   atm_store_rlx(&check_state, CHECK_OFF);
   check_next = 0;
   check_found = false;
+  atm_store_rlx(&blockers.count, 0);
+  coir__unlock(&blockers.lock);
+  blockers.first = NULL;
   coir__poller_fork_child();
   records_forget();
 }

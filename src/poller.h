@@ -144,6 +144,22 @@ static inline void coir__fd_leave(struct coir__fd *d, uint64_t seen, uint64_t dr
   } while (!atm_cas_ar(&d->word, &old, next)); /* release as above */
 }
 
+/* Around system calls on the number that may block for long; in the caller's frame. It looks at the life before each of
+ * them, and the number is its first argument. Who ends that life waits until this is over, or sleeps in such a call. */
+struct coir__fd_blocker {
+  struct coir__fd_blocker *next; /* poll.c's, under its lock */
+  struct coir__fd *d;
+  int tid;
+  bool is_asleep; /* as somebody who closes the number has found */
+};
+void coir__fd_block_begin(struct coir__fd *d, struct coir__fd_blocker *b);
+void coir__fd_block_end(struct coir__fd_blocker *b);
+
+/* Whether that life goes on. Sequentially consistent: after coir__fd_block_begin. */
+static inline bool coir__fd_lives(const struct coir__fd *d, uint64_t life) {
+  return !((atm_load_sc(&d->word) ^ life) & COIR__FD_LIFE);
+}
+
 /* Waits until one of `events` may hold. `life` is COIR__FD_LIFE of the word when the call began. Returns 0: try again;
  * -EBADF: it was closed; -ETIMEDOUT, -ECANCELED; -EPERM: no event will ever come; -ENOMEM, -ENOSPC, -EMFILE, -ENFILE,
  * -ENOTSUP. May return 0 without having suspended. */
@@ -176,8 +192,8 @@ void coir__fd_renew(struct coir__fd *d, uint64_t bits);
 void coir__fd_adopt(struct coir__fd *d, int fd, uint64_t bits);
 void coir__fd_disown(struct coir__fd *d);
 
-/* Ends a life, of which it tells those who waited: on return nobody is inside a system call on the number, and none
- * will be until coir__fd_retired, which is called when it is closed, with the life that the former has returned. */
+/* Ends a life, of which it tells those who waited: on return nobody will look the number up for a system call any more,
+ * until coir__fd_retired, which is called when it is closed, with the life that the former has returned. */
 uint64_t coir__fd_retire(struct coir__fd *d, int fd);
 void coir__fd_retired(struct coir__fd *d, uint64_t life);
 

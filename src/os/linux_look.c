@@ -130,6 +130,14 @@ bool coir__os_thread_waits(int tid) {
 }
 
 /* "number a1 a2 a3 a4 a5 a6 sp pc", "-1 sp pc", or "running". */
+int coir__os_thread_sleeps_on(int tid, int fd) {
+  char text[256];
+  look_at_thread(tid, "syscall", text, sizeof text);
+  char *argument = strchr(text, ' ');
+  if (text[0] == '\0') return -1;
+  return argument && text[0] != '-' && (int)strtoull(argument, NULL, 16) == fd;
+}
+
 bool coir__os_thread_where(int tid, struct coir__ctx_registers *at) {
   char text[256];
   look_at_thread(tid, "syscall", text, sizeof text);
