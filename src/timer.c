@@ -274,19 +274,22 @@ void coir__timer_arm(struct coir__timers *ts, struct coir__timer *t) {
   coir__bias_unlock(w, &ts->lock);
 }
 
-static bool cancel_in(struct coir__timers *ts, struct coir__timer *t) {
-  struct coir__worker *w = coir__carried();
-  coir__bias_lock(w, &ts->lock);
-  bool is_armed = t->link != NULL;
-  if (is_armed) {
-    unlink_timer(ts, t);
-    if (--ts->count == 0) atm_store_rlx(&ts->next, COIR_NEVER);
-  }
-  coir__bias_unlock(w, &ts->lock);
-  return is_armed;
+/* Takes it out of its wheel, if it is armed. The lock is held. */
+static inline bool take_out(struct coir__timers *ts, struct coir__timer *t) {
+  if (!t->link) return false;
+  unlink_timer(ts, t);
+  if (--ts->count == 0) atm_store_rlx(&ts->next, COIR_NEVER);
+  return true;
 }
 
-bool coir__timer_cancel(struct coir__timer *t) { return cancel_in(atm_load_rlx(&t->home), t); }
+bool coir__timer_cancel(struct coir__timer *t) {
+  struct coir__timers *ts = atm_load_rlx(&t->home);
+  struct coir__worker *w = coir__carried();
+  coir__bias_lock(w, &ts->lock);
+  bool was_armed = take_out(ts, t);
+  coir__bias_unlock(w, &ts->lock);
+  return was_armed;
+}
 
 int coir__timers_fire(struct coir__timers *ts, int64_t now, struct coir__waiter **wake, int max, int *fired) {
   struct coir__worker *w = coir__carried();
@@ -338,17 +341,33 @@ void coir__alarm_arm(struct coir__worker *w, struct coir__alarm *alarm, int64_t 
   if (w != coir__carried()) coir__idle_wake(w); /* it may sleep past it */
 }
 
+/* Takes it out of its wheel, if it is armed. `was_running`: its function ran then, or was about to, and may arm it
+ * again. */
+static bool alarm_take_out(struct coir__timers *ts, struct coir__alarm *alarm, bool *was_running) {
+  struct coir__worker *w = coir__carried();
+  coir__bias_lock(w, &ts->lock);
+  bool was_armed = take_out(ts, &alarm->timer);
+  *was_running = atm_load_rlx(&alarm->running); /* relaxed: what was cleared before this lock was taken is seen */
+  coir__bias_unlock(w, &ts->lock);
+  return was_armed;
+}
+
+/* One that by a look under the lock is neither armed nor running stays so: it begins to run under the lock, and does
+ * not cease before it has been armed again, under the lock, or has no home any more. Two looks would not do: between
+ * them it may be armed again, and cease to run. */
 bool coir__alarm_cancel(struct coir__alarm *alarm) {
-  for (;;) {
+  bool was_armed, was_running;
+  do {
     /* Once: it becomes NULL when the alarm is through. Acquire: then its last run is known here; pairs with the release
      * in coir__alarms_run. */
     struct coir__timers *ts = atm_load_acq(&alarm->timer.home);
-    bool was_running = false, was_armed = ts && cancel_in(ts, &alarm->timer);
+    was_armed = was_running = false;
+    if (ts) was_armed = alarm_take_out(ts, alarm, &was_running);
     /* Acquire: what `run` did. Pairs with the release in coir__alarms_run. */
     for (; atm_load_acq(&alarm->running); was_running = true) coir__os_thread_yield();
-    if (was_armed) atm_store_rlx(&alarm->timer.home, NULL); /* its runtime may go before it is armed again */
-    if (was_armed || !was_running) return was_armed;
-  } /* it may have armed itself again before it returned */
+  } while (!was_armed && was_running);                    /* it may have armed itself again before it returned */
+  if (was_armed) atm_store_rlx(&alarm->timer.home, NULL); /* its runtime may go before it is armed again */
+  return was_armed;
 }
 
 /* In the order in which they came. */

@@ -184,7 +184,8 @@ struct coir__timer {
 struct coir__alarm {
   struct coir__timer timer;
   int64_t (*run)(struct coir__alarm *alarm, struct coir__worker *w, int64_t now); /* (c) */
-  _Atomic(uint32_t) running; /* (a) set under the lock of home when it comes; cleared when `run` has returned */
+  _Atomic(uint32_t) running; /* (a) set under the lock of home when it comes; cleared when `run` has
+                                returned, and it is armed again, if it is to come again */
 };
 
 /* Hierarchical timing wheel (Varghese and Lauck, 1987): level k has two rows of 64 slots of 2^(16 + 6k) ns.

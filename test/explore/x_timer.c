@@ -79,11 +79,44 @@ static void cancel_or_run(int me) {
 }
 static void check_run(void) { EX_CHECK(runs == !cancelled); }
 
+/* One that comes again arms itself: at any time it is armed, runs, or is about to; and then is over. */
+static int64_t run_again(struct coir__alarm *al, struct coir__worker *w, int64_t now) {
+  (void)w;
+  EX_CHECK(al == &alarm && !is_gone);
+  return runs++ == 0 ? now + 1000 : COIR_NEVER;
+}
+static void alarm_armed_to_come_again(void) {
+  setup();
+  alarm.run = run_again;
+  coir__alarm_arm_in(wheel, &alarm, ex_now() + 1000);
+}
+static void let_it_come(void) {
+  if (fire_all() == 1) coir__alarms_run(wheel, &stand_workers[0], ex_now());
+}
+static void cancel_or_come_again(int me) {
+  if (me == 0) {
+    let_it_come();
+    let_it_come();
+    return;
+  }
+  cancelled = coir__alarm_cancel(&alarm);
+  is_gone = true;
+  EX_CHECK(cancelled ? runs < 2 : runs == 2);
+}
+static void check_again(void) {
+  int before = runs;
+  EX_CHECK(!alarm.timer.link && wheel->count == 0 && !wheel->alarms);
+  is_gone = false;
+  let_it_come();
+  EX_CHECK(runs == before && (cancelled ? runs < 2 : runs == 2));
+}
+
 int main(int argc, char **argv) {
   static const struct ex_case cases[] = {
       {"cancel_or_fire", 2, armed, cancel_or_fire, check_cancelled, 4, 3},
       {"arm_and_fire", 2, setup, arm_and_fire, check_armed, 4, 3},
       {"cancel_or_run", 2, alarm_armed, cancel_or_run, check_run, 3, 3},
+      {"cancel_or_come_again", 2, alarm_armed_to_come_again, cancel_or_come_again, check_again, 3, 2},
   };
   return ex_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
 }
