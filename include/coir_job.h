@@ -60,7 +60,7 @@ COIR_API struct coir_counter *coir_counter_ref(struct coir_counter *counter);
 COIR_API void coir_counter_unref(struct coir_counter *counter);
 
 /* Adds `n`; more than 2^40 - 1 in all is fatal. Does not wait. A counter that is complete may be used again, when no
- * waiter is left. */
+ * waiter is left; who has given up is none. */
 COIR_API void coir_counter_add(struct coir_counter *counter, uint64_t n);
 
 /* Takes 1 away, and wakes all who wait when that makes it zero. Returns whether it did; afterwards the counter may be

@@ -8,6 +8,11 @@
  * off the queue under its lock, gives that back, and clears the bit as its last touch: until then the counter does
  * not look complete to anybody. The waiters are woken after that.
  *
+ * So the bit may only be there as long as somebody is in a call to wait. A waiter that gives up takes it away, if it is
+ * the last and the value is not zero; if that is zero, somebody is about to complete the counter, and the waiter does
+ * not leave before that. Otherwise who comes back, and uses the counter for something else, would be met by a waker
+ * that belongs to the former use: its wait would end too early, or be forgotten when the bit is cleared.
+ *
  * A counter that was made goes when word is 0: neither value, nor waiters, nor references. So a value keeps it alive.
  */
 
@@ -124,6 +129,18 @@ static bool mark_waited(struct coir__counter *c) {
   return false;
 }
 
+/* By a waiter that has given up, and is not linked any more: see the head. */
+static void counter_leave(struct coir__counter *c) {
+  struct coir__worker *w = coir__carried();
+  coir__bias_lock(w, &c->q.lock);
+  bool is_last = coir__waitlist_is_empty(&c->q.list);
+  uint64_t word = atm_load_acq(&c->word);
+  while (is_last && count_of(word) && !atm_cas_ar(&c->word, &word, word & ~COIR__COUNTER_WAITED)) {}
+  coir__bias_unlock(w, &c->q.lock);
+  /* Acquire: it is not touched any more. Pairs with the release in counter_wake(). */
+  while (is_last && (atm_load_acq(&c->word) & PENDING) == COIR__COUNTER_WAITED) coir__os_thread_yield();
+}
+
 static int as_result(uint64_t failures) { return failures > INT32_MAX ? INT32_MAX : (int)failures; }
 
 void coir__counter_wait_bound(struct coir_counter *counter) {
@@ -151,9 +168,11 @@ int coir_counter_wait(struct coir_counter *counter, int64_t deadline) {
   if (COIR_UNLIKELY(!counter)) return -EINVAL;
   for (int i = 0; !w && deadline > 0 && i < YIELDS && !coir_counter_is_complete(counter); i++) coir__os_thread_yield();
   while (!coir_counter_is_complete(counter)) {
+    if (deadline <= 0) return -ETIMEDOUT;
     coir__bias_lock(w, &c->q.lock);
     if (mark_waited(c)) {
       int rc = coir__waitq_wait(w, &c->q, &me.clause, COIR__REASON_COUNTER, deadline);
+      if (rc) counter_leave(c);
       return rc ? rc : as_result(me.failures);
     }
     coir__bias_unlock(w, &c->q.lock);

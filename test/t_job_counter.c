@@ -267,8 +267,7 @@ WITH_JOBS(a_deadline_on_a_thread_races_completion) {
   }
 }
 
-/* Who has given up leaves traces, so that who completes it has to look for others; who sees it complete meanwhile, lets
- * the memory go at once. */
+/* Also after somebody has given up; who sees it complete lets the memory go at once. */
 WITH_JOBS(memory_is_free_when_it_looks_complete) {
   for (int i = 0; i < rounds(2000); i++) {
     struct coir_counter in_frame;

@@ -34,6 +34,7 @@ PROGRAMS = {  # and what of the core is under test there
     "timer": ["timer.c", "bias.c"],
     "idle": ["idle.c", "runq.c"],
     "carry": ["carry.c", "preempt.c", "runq.c"],
+    "counter": ["counter.c", "wait.c", "bias.c"],
 }
 CASE_S = 1800  # for the cases of one program
 MUTANT_S = 120

@@ -2,10 +2,13 @@
  *
  * Modelled: DECS threads that count down, some by more than 1, of which the last wakes (coir__counter_sub,
  * counter_wake); WAITERS that wait, and end that by being woken, by their deadline, or by finding the counter complete
- * (coir_counter_wait, with the claim of a clause and its unlinking from wait.c); or that look now and then
- * (coir_counter_is_complete). Without REFS the counter is in the memory of a single waiter, who lets it go when a wait
- * or a look has said that it is complete. With REFS it was made: each waiter has a reference, which it gives up at any
- * time that it does not wait; whoever gives up the last of anything frees it.
+ * (coir_counter_wait with counter_leave, and the claim of a clause and its unlinking from wait.c); or that look now and
+ * then (coir_counter_is_complete). Without REFS the counter is in the memory of a single waiter, who lets it go when a
+ * wait or a look has said that it is complete, and who uses it again once, after its deadline: adds to it, and starts
+ * one more who counts that down. With REFS it was made: each waiter has a reference, which it gives up at any time that
+ * it does not wait; whoever gives up the last of anything frees it. With OWNED it is somebody else's than the single
+ * waiter's, who has no deadline, and is in its call by then: the owner lets it go when a look has said that it is
+ * complete; or, with REFS, gives up the only reference at any time.
  *
  * Memory: sequentially consistent. The word changes by locked instructions, the list under the lock; giving back the
  * lock is a plain store, which a processor may keep back, but not behind the locked instruction that follows.
@@ -25,14 +28,18 @@
  *   MUTATE_LOOK     who counts down reads the word afresh instead of looking at what it left
  *   MUTATE_MARK     a waiter marks the counter without looking whether it is zero by now
  *   MUTATE_STORE    a waiter marks it with a plain store
- *   MUTATE_BIT      complete is what has no value, whatever the bit says
+ *   MUTATE_BIT      complete is what has no value, whatever the bit says (OWNED)
  *   MUTATE_LINK     a waiter whose deadline has passed does not unlink its clause
  *   MUTATE_CLAIM    the waker wakes whom it could not claim, too
- *   MUTATE_FREE     who clears the bit does not see to the memory (REFS) */
+ *   MUTATE_LEAVE    a waiter whose deadline has passed leaves the mark behind
+ *   MUTATE_STAY     it does not wait for who is about to complete the counter
+ *   MUTATE_ZERO     it takes away the mark of that one
+ *   MUTATE_OTHERS   it takes away the mark of waiters that stay (REFS)
+ *   MUTATE_FREE     who clears the bit does not see to the memory (OWNED, REFS) */
 #ifndef DECS
 #define DECS 2
 #endif
-#ifdef REFS
+#if defined REFS && !defined OWNED
 #ifndef WAITERS
 #define WAITERS 2
 #endif
@@ -59,6 +66,8 @@ byte woken[WAITERS];
 bit is_gone;
 byte left; /* of the value: what has not been counted down */
 byte ended;
+bit is_used_again;
+bit is_waiting; /* somebody has begun to, or need not (OWNED) */
 
 #define touch() assert(!is_gone)
 #define acquire() atomic { !lock -> touch(); lock = 1 }
@@ -67,6 +76,11 @@ byte ended;
 #define is_complete (value == 0)
 #else
 #define is_complete (value == 0 && !waited)
+#endif
+#if WAITERS > 1
+#define is_empty (!linked[0] && !linked[1])
+#else
+#define is_empty (!linked[0])
 #endif
 
 inline complete() {
@@ -177,8 +191,47 @@ proctype counts_down(byte n) {
   ended++
 }
 
+/* counter_leave(). Who counts down does so before the compare-and-swap or after it. */
+inline leave() {
+  acquire();
+  atomic {
+    touch();
+#ifdef MUTATE_OTHERS
+    is_last = 1;
+#else
+    is_last = is_empty;
+#endif
+    if
+#ifdef MUTATE_ZERO
+    :: is_last -> waited = 0
+#else
+    :: is_last && value != 0 -> waited = 0
+#endif
+    :: else
+    fi
+  }
+  release();
+#ifndef MUTATE_STAY
+  if
+  :: is_last -> atomic { !(value == 0 && waited) -> touch(); is_last = 0 }
+  :: else
+  fi
+#endif
+}
+
+inline use_again() {
+#ifndef REFS
+  if
+  :: atomic { !is_used_again -> touch(); is_used_again = 1; value++; left++; run counts_down(1) }
+  :: true
+  fi
+#else
+  skip
+#endif
+}
+
 proctype waits(byte me) {
-  bit is_marked, is_timed;
+  bit is_marked, is_timed, is_last;
 #ifdef MUTATE_STORE
   byte seen;
 #endif
@@ -187,7 +240,7 @@ again:
   if
   :: atomic { is_complete -> touch(); complete(); goto over } /* coir_counter_is_complete, or the loop of a wait */
   :: atomic { !is_complete -> touch() }
-#ifdef REFS
+#if defined REFS && !defined OWNED
   :: goto over /* it does not want to wait any longer */
 #endif
   fi;
@@ -221,9 +274,12 @@ again:
     linked[me] = 1;
     state[me] = OPEN;
     is_marked = 0;
+    is_waiting = 1;
     if
     :: is_timed = 0
+#ifndef OWNED
     :: is_timed = 1
+#endif
     fi
   }
   release();
@@ -237,11 +293,17 @@ again:
     release();
 #endif
     atomic { assert(!woken[me]); state[me] = IDLE }
+#ifndef MUTATE_LEAVE
+    leave();
+#endif
+    use_again();
     goto again
   fi;
 
 over:
-#ifdef REFS
+#ifdef OWNED
+  is_waiting = 1;
+#elif defined REFS
   atomic { touch(); refs--; is_marked = value == 0 && !waited && refs == 0 }
   if
   :: is_marked -> let_go()
@@ -252,6 +314,28 @@ over:
 #endif
   ended++
 }
+
+#ifdef OWNED
+proctype owns() {
+#ifdef REFS
+  bit was_last;
+  is_waiting;
+  atomic { touch(); refs--; was_last = value == 0 && !waited && refs == 0 }
+  if
+  :: was_last -> let_go()
+  :: else
+  fi;
+#else
+  is_waiting;
+  atomic { is_complete -> touch(); complete() }
+  let_go();
+#endif
+  ended++
+}
+#define OTHERS 1
+#else
+#define OTHERS 0
+#endif
 
 init {
   atomic {
@@ -264,9 +348,12 @@ init {
 #endif
     run waits(0);
 #if WAITERS > 1
-    run waits(1)
+    run waits(1);
+#endif
+#ifdef OWNED
+    run owns()
 #endif
   }
-  ended == DECS + WAITERS;
+  ended == DECS + WAITERS + OTHERS + is_used_again;
   assert(is_gone && left == 0)
 }

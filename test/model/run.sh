@@ -78,8 +78,12 @@ found deque RELEASE -DWEAK
 
 holds counter
 holds counter -DREFS -DDECS=3
-for mutation in CLEAR UNLOCK WAKE LOOK MARK STORE BIT LINK CLAIM; do found counter $mutation; done
-found counter FREE -DREFS
+holds counter -DOWNED -DDECS=3
+holds counter -DOWNED -DREFS -DDECS=3
+for mutation in CLEAR UNLOCK WAKE LOOK MARK STORE LINK CLAIM LEAVE STAY ZERO; do found counter $mutation; done
+found counter OTHERS -DREFS
+found counter BIT -DOWNED
+found counter FREE -DOWNED -DREFS
 
 holds fork
 for mutation in STORE CAS SLEEP CLAIM LATE CLAUSE BACK FAIL BIND; do found fork $mutation; done
