@@ -41,7 +41,8 @@
  * thread at a time arms it; a deadline that is brought forward meanwhile is seen to by that one.
  *
  * When a runtime drops its fibers, openers vanish without closing. Their scopes become orphans: they are cancelled, and
- * the last that leaves frees them.
+ * the last that leaves frees them. That may be a fiber of another runtime, when the opener's is gone; so the memory of
+ * scopes does not come from the runtime's allocator.
  *
  * Rejected: a list of the scopes that are still to be told, linked through them (two cancellations that meet have to
  * share it: the later one returns before it has told anybody); one lock per tree (holds up everybody while a large one
@@ -98,7 +99,6 @@ struct coir_scope {
   struct coir__worker *worker;           /* (c) keeps the alarm; NULL: the keeper does */
   struct coir__alarm alarm;
   struct scope_value *_Atomic values; /* (a) only ever prepended, under lock */
-  struct coir_runtime *rt;            /* (c) whose memory it is */
 };
 
 static _Atomic(uint64_t) scope_cancels; /* (a) cancellations so far */
@@ -138,9 +138,9 @@ static bool scope_unlink(struct coir__worker *w, struct coir_scope *s, bool pins
 static void scope_free(struct coir_scope *s) {
   for (struct scope_value *next, *v = atm_load_rlx(&s->values); v; v = next) {
     next = v->next;
-    coir__free(s->rt, v, sizeof *v);
+    coir__free(NULL, v, sizeof *v);
   }
-  coir__free(s->rt, s, sizeof *s);
+  coir__free(NULL, s, sizeof *s);
 }
 
 /* Frees an orphan that is empty. Returns its parent, with a pin for the caller to give up; or NULL. */
@@ -394,14 +394,13 @@ int coir_scope_open(struct coir_scope **out, unsigned flags, int64_t deadline) {
   if (f) coir__fiber_kin(f);
   struct coir_scope **place = scope_place(self), *parent = *place;
   uint32_t depth = parent && atm_load_rlx(&parent->opener) == self ? parent->depth + 1 : 1;
-  struct coir_scope *s = depth <= COIR__CANCEL_DEPTH_MAX ? coir__alloc(w ? w->rt : NULL, sizeof *s) : NULL;
+  struct coir_scope *s = depth <= COIR__CANCEL_DEPTH_MAX ? coir__alloc(NULL, sizeof *s) : NULL;
   if (!s) return -ENOMEM;
   atm_store_rlx(&s->opener, self);
   s->parent = parent;
   s->depth = depth;
   s->flags = flags;
   s->worker = w;
-  s->rt = w ? w->rt : NULL;
   atm_store_rlx(&s->deadline, COIR_NEVER);
   scope_link(coir__carried(), s);
   if (f && !f->on_end) f->on_end = coir__scope_opener_ended;
@@ -583,12 +582,12 @@ int coir_scope_set(struct coir_scope *scope, const void *key, void *value) {
   if (!scope || !key) return -EINVAL;
   struct scope_value *fresh = NULL;
   if (!scope_find(scope, key)) { /* it stays if it is there */
-    fresh = coir__alloc(scope->rt, sizeof *fresh);
+    fresh = coir__alloc(NULL, sizeof *fresh);
     if (!fresh) return -ENOMEM;
     fresh->key = key;
     atm_store_rlx(&fresh->value, value);
   }
-  if (!scope_add(scope, fresh, key, value)) coir__free(scope->rt, fresh, sizeof *fresh);
+  if (!scope_add(scope, fresh, key, value)) coir__free(NULL, fresh, sizeof *fresh);
   return 0;
 }
 
