@@ -154,7 +154,8 @@ COIR_API int coir_cancel(struct coir_fiber *fiber);
 COIR_API int coir_yield(void);
 
 /* Ends the calling fiber with `status` and `value`, from any depth of calls. Nothing is unwound: what the frames hold
- * is not released. Called on a plain thread it prints a message and aborts. */
+ * is not released. Called on a plain thread, or in what coir_once_do or coir_flight_do runs, it prints a message and
+ * aborts. */
 COIR_API void coir_exit(int status, void *value) __attribute__((noreturn));
 
 /* Sets the value that coir_join will deliver for the calling fiber. Does nothing on a plain thread. */

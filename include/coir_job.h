@@ -240,8 +240,9 @@ COIR_API void coir_job_yield_now(void);
  *
  * In coir_fork2 or a parallel loop what has been begun elsewhere is waited for first; then the caller of the loop
  * fails in the same way, up to the job, or up to the outermost such call, which returns -ECANCELED there. Shields and
- * holds are let go of; a scope that has been opened on the way aborts, and what runs in coir_once_do or coir_block
- * must not fail. Anywhere else it prints a message and aborts. */
+ * holds are let go of. Anywhere else it prints a message and aborts; so it does when a scope has been opened on the
+ * way, and when it would leave what coir_once_do or coir_flight_do runs, whose end others wait for. What runs in
+ * coir_block must not fail. */
 COIR_API void coir_job_fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
 /* ---- Memory for a frame ---------------------------------------------------------------------------------------- */

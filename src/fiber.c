@@ -641,6 +641,7 @@ void coir_exit(int status, void *value) {
   (void)coir__go_in_to_wait_on(&w, COIR_NEVER); /* the end is not left */
   COIR_CHECK(coir__self_of(w), "coir_exit is called on a fiber");
   COIR_CHECK(!w->current->stack->nest, "coir_exit is not called in a job, a fork, a parallel loop or a raw fiber");
+  COIR_CHECK(!w->current->stack->owes, "coir_exit is not called in coir_once_do or coir_flight_do");
   w->current->status = status;
   (void)coir__thrown_take(w->thrown); /* their handlers do not go on */
 #if defined(COIR_TSAN)
@@ -1064,6 +1065,7 @@ static void drop(struct dropping *d, struct coir_fiber *f) {
 #endif
     s->fiber = NULL;
     s->nest = NULL;
+    s->owes = 0;
     coir__stack_give(rt->workers[0], s);
   }
   f->b.flags &= (uint8_t)~COIR__FIBER_DROPPED;

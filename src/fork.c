@@ -48,6 +48,7 @@ int coir__guarded(coir_task_fn fn, void *arg) {
   jmp_buf jump;
   uint32_t was = coir__go_in();
   struct coir__nest nest = {.boundary = &jump, .here = coir__nest_here()};
+  nest.owes = *coir__owes_here(coir__caller_on(NULL));
   struct coir__thrown thrown = *coir__thread_peek()->thrown;
   coir__go_out(&was);
   nest.outer = *nest.here;

@@ -640,6 +640,8 @@ static inline struct coir__waiter *coir__caller_on(struct coir__worker *w) {
   COIR_CHECK(self, "no memory for the record of a thread");
   return self;
 }
+/* How many functions the caller's stack is in that others wait for to return: coir_once_do, coir_flight_do. */
+uint32_t *coir__owes_here(struct coir__waiter *self);
 /* Where clauses of a select are linked, under the queue's lock, unless what they wait for is so already. All of them
  * are claimed when it comes to be so. */
 struct coir__waitq *coir__wait_group_queue(struct coir_wait_group *group);

@@ -265,6 +265,7 @@ static void raw_forget(struct coir_raw_fiber *r) {
 #endif
   coir__stack_forget(s);
   s->nest = NULL;
+  s->owes = 0;
   r->sp = NULL;
 }
 

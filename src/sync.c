@@ -6,7 +6,10 @@
  * under the lock, or has seen that nobody is inside.
  *
  * A waiter that gives up is still linked for a moment, until it takes the lock and leaves. Where it may have kept
- * others out (semaphore) or been counted on (barrier) it sets that right then. */
+ * others out (semaphore) or been counted on (barrier) it sets that right then.
+ *
+ * What others wait for has to return (once, single flight): calls that leave frames behind would leave them waiting for
+ * ever. So each stack has a count of the functions on it that are such, and those calls look at it. */
 #include <string.h>
 
 #include "internal.h"
@@ -190,6 +193,12 @@ int coir_event_wait(struct coir_event *event, int64_t deadline) {
   return 0;
 }
 
+/* ---- What has to return ---------------------------------------------------------------------------------------- */
+
+uint32_t *coir__owes_here(struct coir__waiter *self) {
+  return self->is_thread ? &coir__waiter_thread(self)->owes : &coir__waiter_fiber(self)->stack->owes;
+}
+
 /* ---- Once ------------------------------------------------------------------------------------------------------ */
 
 #define ONCE_DONE 1 /* no waiter's address */
@@ -226,7 +235,10 @@ int coir_once_do(struct coir_once *once, void (*fn)(void *arg), void *arg, int64
   if (!state) atm_store_rlx(&o->state, (uintptr_t)self);
   coir__bias_unlock(w, &o->q.lock);
   if (state) return state == ONCE_DONE ? 0 : -EDEADLK;
+  uint32_t *owes = coir__owes_here(self);
+  ++*owes;
   COIR_OUTSIDE(fn(arg));
+  --*owes;
   coir__was = coir__rests_inside(); /* it may have begun to hold its worker, or ended that */
   once_finish(o);
   return 0;
@@ -389,7 +401,10 @@ int coir_flight_do(struct coir_flight *flight, const void *key, size_t key_bytes
   *bucket = &me;
   coir__bias_unlock(w, &f->lock);
   struct coir_result mine = {.status = 0, .value = NULL};
+  uint32_t *owes = coir__owes_here(me.leader);
+  ++*owes;
   COIR_OUTSIDE(mine.status = fn(arg, &mine.value));
+  --*owes;
   coir__was = coir__rests_inside(); /* as in coir_once_do */
   flight_land(f, &me, &mine);
   *result = mine;
