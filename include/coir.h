@@ -546,8 +546,8 @@ COIR_API int coir_scope_open(struct coir_scope **out, unsigned flags, int64_t de
 COIR_API int coir_scope_close(struct coir_scope *scope);
 
 /* Spawns a fiber into `scope` (NULL: the caller's current one); else as coir_spawn. A fiber has failed when its status
- * is below zero and the scope was not cancelled before. With `out` its handle must be joined or detached as well; that
- * may be after the scope was closed.
+ * is below zero and the scope was not cancelled before. With `out` its handle must be joined or detached as well (not
+ * with attr->detached); that may be after the scope was closed.
  *
  * Returns as coir_spawn does; -ECANCELED when the scope is cancelled, and -EINVAL when there is none. Who calls it
  * is inside the scope, or knows otherwise that it is open. The fiber runs on the caller's runtime; of a plain thread,

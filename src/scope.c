@@ -503,7 +503,7 @@ int coir__scope_spawn(struct coir_runtime *rt, struct coir__worker *w, struct co
   if (scope_reason(scope)) return -ECANCELED;
   struct coir__worker *carried = coir__carried();
   struct coir_fiber *f;
-  int rc = coir__fiber_prepare(rt, w, fn, arg, attr, &f, !out);
+  int rc = coir__fiber_prepare(rt, w, fn, arg, attr, &f, !out || (attr && attr->detached));
   if (rc) return rc;
   coir__fiber_kin(f);
   f->on_end = scope_fiber_ends;
