@@ -884,10 +884,10 @@ struct coir_config {
 /* Runs fn(arg) as the first fiber of the default runtime, with the calling thread as worker 0, and returns when that
  * fiber and every other fiber of the runtime has ended.
  *
- * Returns what `fn` returned, or gave to coir_exit (so an error of the runtime itself, listed next, and one of `fn` look alike: use
- * coir_runtime_run to tell them apart); -EINVAL for NULL; -EBUSY when the default runtime is running already or the
- * caller is a fiber; -ENOMEM, -EAGAIN when threads or memory are short; -EDEADLK when its fibers were in a deadlock
- * (enum coir_deadlock). May be called again afterwards. */
+ * Returns what `fn` returned, or gave to coir_exit (so an error of the runtime itself, listed next, and one of `fn`
+ * look alike: use coir_runtime_run to tell them apart); -EINVAL for NULL; -EBUSY when the default runtime is running
+ * already or the caller is a fiber; -ENOMEM, -EAGAIN when threads or memory are short; -EDEADLK when its fibers were in
+ * a deadlock (enum coir_deadlock). May be called again afterwards. */
 COIR_API int coir_run(coir_fn fn, void *arg);
 
 /* Sets the configuration of the default runtime, which is made by its first use. Returns 0; -EBUSY when it exists
@@ -906,10 +906,11 @@ COIR_API int coir_runtime_create(struct coir_runtime **out, const struct coir_co
 
 /* Runs fn(arg) as a fiber of `runtime`, the calling thread being worker 0, until it and every other fiber has ended.
  *
- * `status` (may be NULL) receives what `fn` returned, or gave to coir_exit. `fn` may be NULL: then this runs what was spawned before, and
- * returns at once when that is nothing. Returns 0; -EINVAL; -EBUSY when the runtime runs already or the caller is a
- * fiber; -EAGAIN when a thread cannot be made; -ENOMEM; on these errors no fiber has run. -EDEADLK: it has, but its
- * fibers were in a deadlock (enum coir_deadlock) and have been cancelled. May be repeated. */
+ * `status` (may be NULL) receives what `fn` returned, or gave to coir_exit; -ECANCELED when it was dropped after a
+ * deadlock. `fn` may be NULL: then this runs what was spawned before, and returns at once when that is nothing. Returns
+ * 0; -EINVAL; -EBUSY when the runtime runs already or the caller is a fiber; -EAGAIN when a thread cannot be made;
+ * -ENOMEM; on these errors no fiber has run. -EDEADLK: it has, but its fibers were in a deadlock (enum coir_deadlock)
+ * and have been cancelled. May be repeated. */
 COIR_API int coir_runtime_run(struct coir_runtime *runtime, coir_fn fn, void *arg, int *status);
 
 /* Starts the workers as threads in the background; the caller goes on. They stay, idle or not, until coir_runtime_stop.

@@ -105,9 +105,9 @@ COIR_API int coir_connect(int fd, const struct sockaddr *addr, socklen_t addr_by
  * bits. Regular files are always ready. */
 COIR_API int coir_poll(int fd, int events, int64_t deadline);
 
-/* Closes `fd`. Whoever waits on it gets -EBADF, at once, even where close(2) itself blocks the thread (SO_LINGER, a file
- * on another machine). Does not wait for the kernel's own work on it. Returns 0, -EBADF, or what close(2) reported (the
- * descriptor is gone all the same). */
+/* Closes `fd`. Whoever waits on it gets -EBADF, at once, even where close(2) itself blocks the thread (SO_LINGER, a
+ * file on another machine). Does not wait for the kernel's own work on it. Returns 0, -EBADF, or what close(2) reported
+ * (the descriptor is gone all the same). */
 COIR_API int coir_close(int fd);
 
 /* Promises that `fd` will be closed by coir_close and by nothing else. In return its waits cost one system call less.

@@ -142,8 +142,8 @@ COIR_API int coir_job_system_create(struct coir_job_system **out, const struct c
 /* Finishes what is queued, and all that comes of it, and stops the workers. New jobs are refused from outside; jobs may
  * go on to spawn others. Waits; from a plain thread or a fiber of another runtime. May be repeated.
  *
- * Returns 0; a positive number: so many jobs have failed in all; -ETIMEDOUT: it takes no more jobs, and is to be called again;
- * -ECANCELED; -EDEADLK when the caller is one of its own jobs or fibers; -EINVAL for NULL. */
+ * Returns 0; a positive number: so many jobs have failed in all; -ETIMEDOUT: the system takes no more jobs, and this is
+ * to be called again; -ECANCELED; -EDEADLK when the caller is one of its own jobs or fibers; -EINVAL for NULL. */
 COIR_API int coir_job_system_shutdown(struct coir_job_system *system, int64_t deadline);
 
 /* Says what coir_job_system_shutdown has returned: "ok", "3 worker thread(s) panicked", "shutdown timed out", or what

@@ -209,6 +209,7 @@ bool coir__os_thread_where(int tid, struct coir__ctx_registers *at);
  * there is no such signal, or it cannot be caught. */
 int coir__os_pause_signal_init(int signo);
 void coir__os_pause_fork_child(void);
+struct coir__pause_chain *coir__pause_chain_here(void); /* of the calling thread; NULL: it has no record (preempt.c) */
 /* Lets it through to the calling thread. Returns whether it was blocked; _close blocks it again. */
 bool coir__os_pause_signal_open(int signo);
 void coir__os_pause_signal_close(int signo);

@@ -166,6 +166,11 @@ void coir__pause_signal_came(const struct coir__ctx_registers *at) {
   if (!atm_load_rlx(&t->in) && atm_load_acq(&t->paused) != 0) sleep_paused(t, true);
 }
 
+struct coir__pause_chain *coir__pause_chain_here(void) {
+  struct coir__thread *t = coir__thread_peek();
+  return t ? &t->pause_chain : NULL;
+}
+
 /* Its thread t, whose owner the caller is, goes on with w, and the calling one without. */
 static void grant(struct coir__worker *w, struct coir__thread *t, struct coir_fiber *f) {
   coir__carry_end(w, atm_load_rlx(&w->thread));

@@ -336,6 +336,13 @@ struct coir__thrown {
 #endif
 };
 
+/* Which handler of a signal, of the program's, is being called on a thread (os/linux_pause.c). Counts only in the midst
+ * of that: a handler may leave by longjmp. */
+struct coir__pause_chain {
+  const void *now;
+  int signo;
+};
+
 /* An OS thread that Coir knows: it carries a worker, or waits on Coir's objects. Records are never freed; a thread
  * that ends gives its record back for the next. */
 struct coir__thread {
@@ -375,6 +382,7 @@ struct coir__thread {
   _Atomic(uint32_t) carries;   /* (a) written by the thread: it is in coir__carry, now and then it has a worker */
   _Atomic(int64_t) sent_at;    /* (a) when a signal was sent to it that has not come yet; 0: none */
   int opened_signal;           /* by which it is paused, if it was blocked before it came to carry workers; else 0 */
+  struct coir__pause_chain pause_chain;
   _Atomic(struct coir__worker *) heir_to; /* (a) of a spare: what it is to carry */
   struct coir__thread *next_spare; /* (l) of the runtime's spare_lock */
   struct coir__post *post; /* (c) of the thread of a poller: the one that it looks after; else NULL */

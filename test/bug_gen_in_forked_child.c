@@ -1,5 +1,5 @@
-/* In the child of a fork a generator of a runtime that ran in the parent waited for workers that were not there, when it
- * was resumed or destroyed. And a spawn into such a runtime left what it should have cleared. */
+/* In the child of a fork a generator of a runtime that ran in the parent waited for workers that were not there, when
+ * it was resumed or destroyed. And a spawn into such a runtime left what it should have cleared. */
 #include "processes.h"
 
 static int yields_twice(void *arg) {

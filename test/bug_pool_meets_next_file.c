@@ -44,8 +44,8 @@ ssize_t __wrap_write(int fd, const void *buf, size_t bytes) {
 static int make_file(int *again) {
   char name[300], path[64];
   const char *folder = getenv("TMPDIR");
-  snprintf(name, sizeof name, "%s/bug_pool-XXXXXX", folder ? folder : "/var/tmp");
-  int fd = mkstemp(name);
+  snprintf(name, sizeof name, "%s/bug_pool-%d", folder ? folder : "/var/tmp", (int)getpid());
+  int fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   CHECK(fd >= 0);
   CHECK_EQ(unlink(name), 0);
   snprintf(path, sizeof path, "/proc/self/fd/%d", fd);

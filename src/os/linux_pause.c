@@ -26,12 +26,6 @@ struct previous {
 static _Atomic(struct previous *) pause_previous[COIR__SIGNALS];
 static struct coir__lock pause_lock;
 
-/* Which of them is being called on this thread. Counts only in the midst of that: a handler may leave by longjmp. */
-static __thread struct chained {
-  const struct previous *now;
-  int signo;
-} chained __attribute__((tls_model("initial-exec")));
-
 static bool is_ignored_by_default(int signo) {
   return signo == SIGURG || signo == SIGCHLD || signo == SIGWINCH || signo == SIGCONT;
 }
@@ -49,17 +43,26 @@ static void call_previous(const struct sigaction *previous, int signo, siginfo_t
   }
 }
 
+static const struct previous *oldest(const struct previous *previous) {
+  while (previous->older) previous = previous->older;
+  return previous;
+}
+
 /* What the signal would have done without us. One that was set over ours, before ours was set again, may pass the
  * signal on to what it has found, which is us: then it is the turn of what was there before that. `is_passed_on`: we
- * have been called by a handler, and not by the system. */
+ * have been called by a handler, and not by the system. On a thread that Coir does not know of that is passed on to the
+ * first of all, so that it comes to an end. */
 static void pause_chain(int signo, siginfo_t *info, void *context, bool is_passed_on) {
-  struct chained outer = chained;
-  const struct previous *previous = atm_load_acq(&pause_previous[signo]); /* pairs with the release in pause_install() */
-  if (is_passed_on && outer.now && outer.signo == signo) previous = outer.now->older;
+  struct coir__pause_chain nowhere = {NULL, 0}, *here = coir__pause_chain_here();
+  const struct previous *previous = atm_load_acq(&pause_previous[signo]); /* the release is in pause_install() */
+  if (is_passed_on && !here) previous = oldest(previous);
+  if (!here) here = &nowhere;
+  struct coir__pause_chain outer = *here;
+  if (is_passed_on && outer.now && outer.signo == signo) previous = ((const struct previous *)outer.now)->older;
   if (!previous) return;
-  chained = (struct chained){previous, signo};
+  *here = (struct coir__pause_chain){previous, signo};
   call_previous(&previous->action, signo, info, context);
-  chained = outer;
+  *here = outer;
 }
 
 /* Not inlined, so that the address of errno does not live longer than the call. */
