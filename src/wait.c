@@ -197,9 +197,10 @@ static inline uint32_t take_once(struct coir__waiter *waiter) {
   return atm_and_sc(&waiter->cancel, COIR__CANCEL_ALWAYS) & ~COIR__CANCEL_ALWAYS;
 }
 
-/* Whether what `what` asked for is still there: what others have asked for may be over at any moment. */
+/* Whether what `what` asked for is still there: what others have asked for may be over at any moment. Of the wait whose
+ * open word the caller has seen: so it must not read what was there before the waiter took it, as a load may. */
 static bool is_asked(struct coir__waiter *waiter, uint32_t what) {
-  uint32_t pending = atm_load_acq(&waiter->cancel);
+  uint32_t pending = atm_or_sc(&waiter->cancel, 0);
   return (pending & what & COIR__CANCEL_ONCE) || ((what & BODY_MASK) && !((pending ^ what) & BODY_MASK));
 }
 
@@ -209,12 +210,11 @@ static bool is_keeping(struct coir__waiter *self) {
 }
 
 void coir__cancel_keep(bool keeps) {
-  struct coir__waiter *self = coir__waiter_self();
-  if (!self) return; /* no memory for the record of a thread: it has not waited */
-  uint8_t *more = &coir__waiter_fiber(self)->b.more;
-  if (self->is_thread) coir__waiter_thread(self)->keeps_cancel = keeps;
-  else if (keeps) __atomic_fetch_or(more, COIR__MORE_KEEPS, __ATOMIC_RELAXED);
-  else __atomic_fetch_and(more, (uint8_t)~COIR__MORE_KEEPS, __ATOMIC_RELAXED);
+  struct coir_fiber *f = coir__me();
+  struct coir__thread *t = f ? NULL : keeps ? coir__thread_get() : coir__thread_peek();
+  if (f && keeps) __atomic_fetch_or(&f->b.more, COIR__MORE_KEEPS, __ATOMIC_RELAXED);
+  else if (f) __atomic_fetch_and(&f->b.more, (uint8_t)~COIR__MORE_KEEPS, __ATOMIC_RELAXED);
+  else if (t) t->keeps_cancel = keeps; /* without memory for a record it has not waited */
 }
 
 uint32_t coir__cancel_take_once(struct coir__waiter *waiter) { return take_once(waiter); }

@@ -24,6 +24,7 @@
 #endif
 #define UNSHARE_FILES 2 /* CLOSE_RANGE_UNSHARE of linux/close_range.h, Linux 5.9 */
 #define LOOK_WAITS COIR_MS(2)
+#define LOOK_WAITS_LONG COIR_MS(20) /* where much depends on it */
 
 static struct {
   pthread_mutex_t mutex; /* one asks at a time */
@@ -61,29 +62,35 @@ static void *looker_main(void *unused) {
     }
     looker.text[0] = '\0';
     if (!is_blind) looker_read();
-    atm_store_rel(&looker.answered, done = asked); /* pairs with the acquire in looker_ask() */
+    atm_store_rel(&looker.answered, done = asked); /* pairs with the acquire in looker_await() */
     coir__os_futex_wake(&looker.answered, 1);
   }
 }
 
-/* The mutex is held. False: no answer. */
-static bool looker_ask(int tid, const char *what) {
-  uint32_t before = atm_load_rlx(&looker.asked), seen;
-  int64_t limit = coir__os_now() + LOOK_WAITS;
-  if (!looker.users || atm_load_acq(&looker.answered) != before) return false; /* it is still at an older one */
+/* Whether so many questions have been answered by then. */
+static bool looker_await(uint32_t number, int64_t limit) {
+  uint32_t seen;
+  while ((seen = atm_load_acq(&looker.answered)) != number && coir__os_now() < limit)
+    coir__os_futex_wait(&looker.answered, seen, limit);
+  return seen == number;
+}
+
+/* The mutex is held. False: no answer in that time; one may be empty. */
+static bool looker_ask(int tid, const char *what, int64_t ns) {
+  uint32_t before = atm_load_rlx(&looker.asked);
+  int64_t limit = coir__os_now() + ns;
+  if (!looker.users || !looker_await(before, limit)) return false; /* it is still at an older one */
   looker.tid = tid;
   looker.what = what;
   atm_store_rel(&looker.asked, before + 1); /* pairs with the acquire in looker_main() */
   coir__os_futex_wake(&looker.asked, 1);
-  while ((seen = atm_load_acq(&looker.answered)) == before && coir__os_now() < limit)
-    coir__os_futex_wait(&looker.answered, before, limit);
-  return seen != before && looker.text[0];
+  return looker_await(before + 1, limit);
 }
 
-/* Copies what /proc says of the thread; nothing when it says nothing. */
-static void look_at_thread(int tid, const char *what, char *text, size_t bytes) {
+/* Copies what /proc says of the thread; nothing when it says nothing, or takes longer than that. */
+static void look_at_thread(int tid, const char *what, int64_t ns, char *text, size_t bytes) {
   pthread_mutex_lock(&looker.mutex);
-  bool is_known = looker_ask(tid, what);
+  bool is_known = looker_ask(tid, what, ns);
   snprintf(text, bytes, "%s", is_known ? looker.text : "");
   pthread_mutex_unlock(&looker.mutex);
 }
@@ -124,7 +131,7 @@ void coir__os_look_fork_child(void) {
 bool coir__os_thread_waits(int tid) {
   char text[256];
   if (atm_load_rlx(&looker.is_blind)) return true;
-  look_at_thread(tid, "stat", text, sizeof text);
+  look_at_thread(tid, "stat", LOOK_WAITS, text, sizeof text);
   const char *name_end = strrchr(text, ')');
   return name_end && strchr("SDTt", name_end[2] ? name_end[2] : 'R');
 }
@@ -132,15 +139,15 @@ bool coir__os_thread_waits(int tid) {
 /* "number a1 a2 a3 a4 a5 a6 sp pc", "-1 sp pc", or "running". */
 int coir__os_thread_sleeps_on(int tid, int fd) {
   char text[256];
-  look_at_thread(tid, "syscall", text, sizeof text);
-  char *argument = strchr(text, ' ');
+  look_at_thread(tid, "syscall", LOOK_WAITS_LONG, text, sizeof text);
   if (text[0] == '\0') return -1;
+  const char *argument = strchr(text, ' ');
   return argument && text[0] != '-' && (int)strtoull(argument, NULL, 16) == fd;
 }
 
 bool coir__os_thread_where(int tid, struct coir__ctx_registers *at) {
   char text[256];
-  look_at_thread(tid, "syscall", text, sizeof text);
+  look_at_thread(tid, "syscall", LOOK_WAITS, text, sizeof text);
   char *pc = strrchr(text, ' ');
   if (!pc) return false;
   *pc = '\0';

@@ -79,6 +79,8 @@ MUTATIONS = [
      "number_of(word) | COIR__CODE_CANCELED)) return true;\n    return false;\n", "wait"),
     ("canceller claims though it was noticed", "wait.c",
      "    if (is_any ? !atm_load_acq(&waiter->cancel) : !is_asked(waiter, what)) return false;\n", "", "wait"),
+    ("canceller reads an old bit", "wait.c", "  uint32_t pending = atm_or_sc(&waiter->cancel, 0);\n",
+     "  uint32_t pending = atm_load_acq(&waiter->cancel);\n", "counter:gives_up"),
     ("waiter that is back leaves the bit", "wait.c", "  if (!is_keeping(self)) take_once(self);\n", "", "wait"),
     ("clauses stay linked", "wait.c", "  unlink_all(wait, code);\n}", "}", "wait"),
     ("timer stays armed", "wait.c",
