@@ -137,6 +137,36 @@ static void waits_twice(int me) {
   }
 }
 
+/* A cancellation ends one of the two, whichever it is, and the other one is woken. */
+static uint32_t ends[2];
+static struct ex_event seen; /* thread 1 has looked whether there was anything to commit */
+
+static void twice_and_cancel(int me) {
+  if (me == 0) {
+    wait_for_it(COIR_NEVER);
+    ends[0] = code;
+    ex_await(&seen);
+    value = 0;
+    has_waited = false;
+    wait_for_it(COIR_NEVER);
+    ends[1] = code;
+  } else if (me == 1) {
+    commit();
+    ex_post(&seen);
+    commit();
+  } else if (me == 2) {
+    wake_surely();
+  } else {
+    coir__cancel(&FIBER->waiter, COIR__CANCEL_ONCE);
+  }
+}
+static void check_one_of_each(void) {
+  EX_CHECK(has_waited && ends[0] != ends[1]);
+  EX_CHECK(ends[0] == COIR__CODE_CANCELED || ends[1] == COIR__CODE_CANCELED);
+  EX_CHECK(atm_load_rlx(&FIBER->waiter.cancel) == 0);
+  EX_CHECK(stand_ready[0].posts == 0);
+}
+
 /* ---- A plain thread -------------------------------------------------------------------------------------------- */
 
 static void no_worker(void) {
@@ -158,6 +188,7 @@ int main(int argc, char **argv) {
       {"wake_and_cancel", 4, setup, wake_and_cancel, check_canceled, 2, 1},
       {"wake_and_deadline", 3, setup, wake_and_deadline, check_deadline, 2, 2},
       {"waits_twice", 3, setup, waits_twice, check_woken, 2, 1},
+      {"twice_and_cancel", 4, setup, twice_and_cancel, check_one_of_each, 1, 1},
       {"thread_waits", 2, no_worker, thread_waits, check_thread, 4, 3},
   };
   return ex_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
