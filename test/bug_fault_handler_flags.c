@@ -3,8 +3,10 @@
  * for ever. With SA_NODEFER it may leave by longjmp, and a later fault reach it again: that killed the process. */
 #include "processes.h"
 
+#include <sys/mman.h>
+
 static int calls;
-static int *volatile nowhere;
+static int *nowhere; /* of a page that nobody may touch: what UBSan knows to be wrong it would report itself */
 static sigjmp_buf back;
 
 static void set(void (*handler)(int signo), int flags) {
@@ -14,7 +16,9 @@ static void set(void (*handler)(int signo), int flags) {
 
 static int writes_nowhere(void *arg) {
   (void)arg;
-  *nowhere = 1;
+  if (!nowhere) nowhere = mmap(NULL, sizeof *nowhere, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(nowhere != MAP_FAILED);
+  *(volatile int *)nowhere = 1;
   return 0;
 }
 
