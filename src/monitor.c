@@ -213,9 +213,10 @@ static PEEKS int64_t relieve(struct coir__worker *w, bool is_blocked, bool pause
   bool is_coming = coir__carry_may_grow(w->rt) || atm_load_acq(&w->rt->spare_wanted);
   bool is_short = taken == COIR__TAKEN_NOT && !atm_load_rlx(&w->has_pinned) && is_coming;
   if (taken != COIR__TAKEN_INSIDE) want_spare(w->rt); /* the next one is ready when it is wanted */
-  /* Also if who is to make a thread does not come to it. */
-  bool is_jammed = is_short && now - seen->since > bound(w->rt->config.quantum_us) + JAMMED_NS;
-  if (taken != COIR__TAKEN && (is_blocked || is_jammed) && open_valve(w)) return MONITOR_AGAIN;
+  /* Or who is to make a thread does not come to it. On a busy machine each may wait for a moment, without that. */
+  bool is_jammed = is_blocked ? now - seen->ran_until > JAMMED_NS
+                              : is_short && now - seen->since > bound(w->rt->config.quantum_us) + JAMMED_NS;
+  if (taken != COIR__TAKEN && is_jammed && open_valve(w)) return MONITOR_AGAIN;
   if ((taken == COIR__TAKEN_INSIDE || is_short) && seen->asks++ < ASKS_MAX) return MONITOR_AGAIN;
   told.stall.is_handed_off = taken == COIR__TAKEN;
   told.stall.is_preempted = told.stall.is_handed_off && pauses;

@@ -249,17 +249,6 @@ static void hogs_end(struct coir_fiber **fibers, int n) {
   for (int i = 0; i < n; i++) CHECK_EQ(join(fibers[i]), 0);
 }
 
-static bool is_runnable(int tid) {
-  char path[64], text[512] = "";
-  snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
-  FILE *file = fopen(path, "r");
-  if (!file) return false;
-  bool is_read = fgets(text, sizeof text, file) != NULL;
-  fclose(file);
-  const char *state = strrchr(text, ')');
-  return is_read && state && state[2] == 'R';
-}
-
 struct sampler {
   int hogs, samples, runnable;
   _Atomic(bool) is_over;
@@ -271,7 +260,7 @@ static void *sample(void *arg) {
   while (!atomic_load(&s->is_over)) {
     for (int i = 0; i < s->hogs; i++) {
       int tid = atomic_load_explicit(&hogs[i].tid, memory_order_relaxed);
-      s->runnable += tid && is_runnable(tid);
+      s->runnable += tid && hog_is_runnable(tid);
     }
     s->samples++;
     usleep(5000);
