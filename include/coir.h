@@ -467,8 +467,9 @@ struct coir_once {
   uint64_t reserved[4];
 };
 
-/* Runs fn(arg) if nobody has; else waits until whoever runs it has done so. Returns as above (the caller that runs it
- * always returns 0); -EDEADLK when called from within `fn`. */
+/* Runs fn(arg) if nobody has; else waits until whoever runs it has done so, or runs it, too, if that is a fiber that is
+ * dropped in the midst of it. Returns as above (the caller that runs it always returns 0); -EDEADLK when called from
+ * within `fn`. */
 COIR_API int coir_once_do(struct coir_once *once, void (*fn)(void *arg), void *arg, int64_t deadline);
 
 /* A barrier: nobody passes before all parties have come; then it is ready for the next round. Zeroed it is for one. */
@@ -490,7 +491,8 @@ struct coir_flight {
 
 /* Does fn(arg, &result->value), whose return value becomes result->status, unless somebody is doing so for the same
  * key (`key_bytes` bytes, which are the caller's and stay in place until it returns): then waits for that one's result.
- * `result` is not NULL. What comes after it has ended begins anew.
+ * `result` is not NULL. What comes after it has ended begins anew. Where the fiber that does it is dropped
+ * (COIR_STOP_ABANDON), result->status is -ECANCELED.
  *
  * Returns 1 when the caller ran `fn`; 0 when it has another's result; -ETIMEDOUT, -ECANCELED (that of a caller that
  * waits; the work goes on for the others); -EDEADLK when called for the key from within its own `fn`. */

@@ -179,28 +179,33 @@ static void run_errand(struct coir__pooled *pooled) {
   else if (is_left) e->dispose(e);
 }
 
+/* Its waiter is not to have it, or has been dropped. */
+static void errand_leave(struct coir__waitq *q, struct coir__clause *unused, bool given) {
+  struct coir__errand *e = (struct coir__errand *)((char *)q - offsetof(struct coir__errand, q));
+  struct coir__worker *w = coir__carried();
+  (void)unused, (void)given;
+  coir__bias_lock(w, &e->q.lock);
+  bool is_done = e->is_done;
+  e->is_left = true;
+  coir__bias_unlock(w, &e->q.lock);
+  if (is_done) e->dispose(e);
+}
+
 int coir__block_errand(struct coir__errand *e, int64_t deadline) {
   COIR_INSIDE_TO_WAIT(deadline);
   e->pooled.run = run_errand;
   e->pooled.is_errand = true;
   int rc = submit(&e->pooled);
-  if (rc == 0) {
-    struct coir__worker *w = coir__carried();
-    struct coir__clause clause;
-    coir__bias_lock(w, &e->q.lock);
-    bool is_done = e->is_done;
-    if (is_done) coir__bias_unlock(w, &e->q.lock);
-    else rc = coir__waitq_wait(w, &e->q, &clause, COIR__REASON_BLOCK, deadline);
-    if (rc == 0) return 0;
-    w = coir__carried();
-    coir__bias_lock(w, &e->q.lock);
-    is_done = e->is_done;
-    e->is_left = true;
-    coir__bias_unlock(w, &e->q.lock);
-    if (!is_done) return rc;
+  if (rc) {
+    e->dispose(e);
+    return rc;
   }
-  e->dispose(e);
-  return rc;
+  struct coir__worker *w = coir__carried();
+  struct coir__clause clause;
+  coir__bias_lock(w, &e->q.lock);
+  if (!e->is_done) return coir__waitq_wait(w, &e->q, &clause, COIR__REASON_BLOCK, deadline, errand_leave);
+  coir__bias_unlock(w, &e->q.lock);
+  return 0;
 }
 
 int coir__block_open(void) { return atm_load_acq(&pool.open); }

@@ -129,9 +129,12 @@ static bool mark_waited(struct coir__counter *c) {
   return false;
 }
 
-/* By a waiter that has given up, and is not linked any more: see the head. */
-static void counter_leave(struct coir__counter *c) {
+/* See the head. Who was let go, and is dropped, is of no account. */
+static void counter_leave(struct coir__waitq *q, struct coir__clause *unused, bool given) {
+  struct coir__counter *c = (struct coir__counter *)((char *)q - offsetof(struct coir__counter, q));
   struct coir__worker *w = coir__carried();
+  (void)unused;
+  if (given) return;
   coir__bias_lock(w, &c->q.lock);
   bool is_last = coir__waitlist_is_empty(&c->q.list);
   uint64_t word = atm_load_acq(&c->word);
@@ -171,8 +174,7 @@ int coir_counter_wait(struct coir_counter *counter, int64_t deadline) {
     if (deadline <= 0) return -ETIMEDOUT;
     coir__bias_lock(w, &c->q.lock);
     if (mark_waited(c)) {
-      int rc = coir__waitq_wait(w, &c->q, &me.clause, COIR__REASON_COUNTER, deadline);
-      if (rc) counter_leave(c);
+      int rc = coir__waitq_wait(w, &c->q, &me.clause, COIR__REASON_COUNTER, deadline, counter_leave);
       return rc ? rc : as_result(me.failures);
     }
     coir__bias_unlock(w, &c->q.lock);

@@ -1041,9 +1041,11 @@ static void empty_queues(struct dropping *d) {
   }
 }
 
-/* A fiber in a bound wait (a call on a pool thread, which works on its frame) is not claimed but waited for. */
-static void drop(struct dropping *d, struct coir_fiber *f) {
-  struct coir_runtime *rt = d->rt;
+/* Takes it out of all that it takes part in. What others wait for, or are in the queue of, may lie in frames of fibers
+ * that are dropped, too; so their stacks all stay until this has been done for the last one.
+ *
+ * A fiber in a bound wait (a call on a pool thread, which works on its frame) is not claimed but waited for. */
+static void detach(struct dropping *d, struct coir_fiber *f) {
   uint64_t word = atm_load_acq(&f->waiter.word), code = word & COIR__CODE_MASK;
   if (!(f->b.flags & COIR__FIBER_DROPPED) && code >= COIR__CODE_OPEN && code <= COIR__CODE_SHIELDED &&
       atm_cas_ar(&f->waiter.word, &word, (word & ~COIR__CODE_MASK) | COIR__CODE_CANCELED))
@@ -1056,8 +1058,16 @@ static void drop(struct dropping *d, struct coir_fiber *f) {
   }
   if (f->stack && f->wait) coir__wait_drop(f->wait);
   f->wait = NULL;
+  for (struct coir__stack *s = f->stack; s; s = s->raw ? s->raw->outer : NULL) coir__stack_forgive(s);
+}
+
+static void drop(struct dropping *d, struct coir_fiber *f) {
+  struct coir_runtime *rt = d->rt;
   struct coir__stack *s = f->stack;
-  while (s && s->raw) s = s->raw->drop(s->raw);
+  for (struct coir__raw *raw; s && (raw = s->raw) != NULL;) {
+    s = raw->outer;
+    raw->drop(raw);
+  }
   if (s) {
 #if defined(COIR_TSAN)
     coir__os_tsan_destroy(s->tsan);
@@ -1065,7 +1075,6 @@ static void drop(struct dropping *d, struct coir_fiber *f) {
 #endif
     s->fiber = NULL;
     s->nest = NULL;
-    s->owes = 0;
     coir__stack_give(rt->workers[0], s);
   }
   f->b.flags &= (uint8_t)~COIR__FIBER_DROPPED;
@@ -1077,17 +1086,29 @@ static void drop(struct dropping *d, struct coir_fiber *f) {
   else complete(NULL, f);
 }
 
-void coir__fiber_drop(struct coir_fiber *f) { drop(&(struct dropping){.rt = f->rt}, f); }
+void coir__fiber_drop(struct coir_fiber *f) {
+  struct dropping d = {.rt = f->rt};
+  detach(&d, f);
+  drop(&d, f);
+}
+
+static bool is_left(struct coir_fiber *f) {
+  return atm_load_acq(&f->entry) && !(atm_load_acq(&f->ended) & COIR__ENDED);
+}
 
 void coir__fibers_drop(struct coir_runtime *rt) {
   struct dropping d = {.rt = rt};
   if (coir__fibers_left(rt) == 0) return;
   do {
     empty_queues(&d);
-    for (struct coir__slab *slab = atm_load_acq(&rt->slabs); slab; slab = slab->next)
+    struct coir__slab *slabs = atm_load_acq(&rt->slabs);
+    for (struct coir__slab *slab = slabs; slab; slab = slab->next)
+      for (uint32_t i = 0; i < slab->count; i++)
+        if (is_left(&slab->fibers[i])) detach(&d, &slab->fibers[i]);
+    for (struct coir__slab *slab = slabs; slab; slab = slab->next)
       for (uint32_t i = 0; i < slab->count; i++) {
         struct coir_fiber *f = &slab->fibers[i];
-        if (atm_load_acq(&f->entry) && !(atm_load_acq(&f->ended) & COIR__ENDED)) drop(&d, f);
+        if (is_left(f) && (f->b.flags & COIR__FIBER_DROPPED)) drop(&d, f);
       }
   } while (d.marked != d.done);
 }

@@ -86,6 +86,7 @@ void coir__stack_give(struct coir__worker *w, struct coir__stack *s); /* never t
 struct coir__stack *coir__stack_take_from(struct coir__depot *d, int size_class);
 void coir__stack_give_to(struct coir__depot *d, struct coir__stack *s);
 void coir__stack_forget(struct coir__stack *s); /* nobody will go on on what is on it */
+void coir__stack_forgive(struct coir__stack *s); /* nor has gone yet; by who waits for a function there to return */
 void coir__stack_check(const struct coir__stack *s,
                        const void *sp);         /* canary, where there is no guard: fatal when broken */
 void coir__stack_flush(struct coir__worker *w); /* all of its cached stacks to the depot */
@@ -480,9 +481,13 @@ struct coir__wait {
   struct coir__clause *clauses; /* all that were added */
   uint64_t open;
   uint32_t count;
-  uint32_t timed; /* timer is in use */
+  uint32_t has; /* COIR__WAIT_* */
   struct coir__timer timer;
+  void (*leave)(struct coir__waitq *q, struct coir__clause *c, bool given);
 };
+#define COIR__WAIT_TIMER 1u /* timer is in use */
+#define COIR__WAIT_LEAVE 2u /* leave(q, its only clause, false) is called when the waiter has given up and is not linked
+                               any more, by itself. By who drops it, too, and with true if it had been claimed */
 void coir__wait_begin(struct coir__wait *wait, enum coir__reason reason, uint64_t object, int64_t deadline);
 /* The same for who knows coir__self() already. */
 void coir__wait_begin_on(struct coir__worker *w, struct coir__wait *wait, enum coir__reason reason, uint64_t object,
@@ -530,10 +535,16 @@ static inline void coir__clause_unlink(struct coir__clause *c) { /* its lock is 
   else c->list->last = c->prev;
   c->linked = 0;
 }
+static inline void coir__wait_leaves(struct coir__wait *wait,
+                                     void (*leave)(struct coir__waitq *q, struct coir__clause *c, bool given)) {
+  wait->leave = leave;
+  if (leave) wait->has |= COIR__WAIT_LEAVE;
+}
 /* Waits in q, whose lock is held and given back, until the clause is claimed. Returns 0; -ETIMEDOUT, without having
- * suspended when the deadline has passed; -ECANCELED. */
+ * suspended when the deadline has passed; -ECANCELED. `leave`: as COIR__WAIT_LEAVE says, also where it has not
+ * suspended; or NULL. */
 int coir__waitq_wait(struct coir__worker *w, struct coir__waitq *q, struct coir__clause *c, enum coir__reason reason,
-                     int64_t deadline);
+                     int64_t deadline, void (*leave)(struct coir__waitq *q, struct coir__clause *c, bool given));
 /* Relaxed: without the lock a hint. */
 static inline bool coir__waitlist_is_empty(struct coir__waitlist *list) { return !atm_load_rlx(&list->first); }
 /* The same for all: returns them by next, in their order, for coir__wake_all. */
@@ -640,8 +651,8 @@ static inline struct coir__waiter *coir__caller_on(struct coir__worker *w) {
   COIR_CHECK(self, "no memory for the record of a thread");
   return self;
 }
-/* How many functions the caller's stack is in that others wait for to return: coir_once_do, coir_flight_do. */
-uint32_t *coir__owes_here(struct coir__waiter *self);
+/* The functions on the caller's stack that others wait for to return: coir_once_do, coir_flight_do. */
+struct coir__debt **coir__owes_here(struct coir__waiter *self);
 /* Where clauses of a select are linked, under the queue's lock, unless what they wait for is so already. All of them
  * are claimed when it comes to be so. */
 struct coir__waitq *coir__wait_group_queue(struct coir_wait_group *group);

@@ -278,7 +278,7 @@ void coir__nest_fail(void) {
   for (;;) {
     uint32_t was = coir__go_in();
     struct coir__nest **here = coir__nest_here(), *nest = *here;
-    uint32_t owes = *coir__owes_here(coir__caller_on(NULL));
+    struct coir__debt *owes = *coir__owes_here(coir__caller_on(NULL));
     coir__go_out(&was);
     COIR_CHECK(nest, "coir_job_fail is called in a job, a fork or a parallel loop");
     COIR_CHECK(!nest->boundary || owes == nest->owes, "what runs in coir_once_do or coir_flight_do does not fail");

@@ -44,7 +44,7 @@ struct coir__nest {
   struct coir__nest *outer;
   struct coir__nest **here; /* of a boundary: where the first of its stack is */
   jmp_buf *boundary;        /* where failures end; NULL: this is a fork (fork.c) */
-  uint32_t owes;            /* of a boundary: what its stack did then (coir__owes_here) */
+  struct coir__debt *owes;  /* of a boundary: what its stack did then (coir__owes_here) */
   /* of a boundary that is no job's: what its fiber, if it is one, had taken then */
   struct coir_fiber *fiber;
   uint32_t shield, holds;

@@ -112,6 +112,20 @@ static bool is_owner_running(struct coir__worker *w, struct mutex *m) {
   return (void *)__atomic_load_n(&rt->workers[m->at]->current, __ATOMIC_RELAXED) == (void *)atm_load_rlx(&m->owner);
 }
 
+static void mutex_pass_on(struct coir__worker *w, struct mutex *m);
+
+/* A waiter is dropped that had been woken to try, or made the owner: somebody else is to be. */
+static void mutex_leave(struct coir__waitq *q, struct coir__clause *c, bool given) {
+  struct mutex *m = (struct mutex *)q;
+  struct coir__worker *w = coir__carried();
+  if (!given) return; /* its owner will wake the next */
+  coir__bias_lock(w, &m->q.lock);
+  struct coir__waiter *owner = atm_load_rlx(&m->owner);
+  if (m->woken == c->waiter) m->woken = NULL;
+  if (!owner || owner == c->waiter) mutex_pass_on(w, m);
+  else coir__bias_unlock(w, &m->q.lock);
+}
+
 /* Waits until the mutex is ours. Its lock is held, and given back. */
 static int mutex_wait(struct coir__worker *w, struct mutex *m, struct coir__waiter *self, int64_t deadline) {
   int64_t now = coir__os_now();
@@ -122,6 +136,7 @@ static int mutex_wait(struct coir__worker *w, struct mutex *m, struct coir__wait
     coir__wait_begin_on(w && w->current ? w : NULL, &wait, COIR__REASON_MUTEX, (uint64_t)(uintptr_t)m, deadline);
     coir__wait_add(&wait, &me.clause, &m->q);
     if (is_back) clause_to_front(&me.clause);
+    coir__wait_leaves(&wait, mutex_leave);
     coir__bias_unlock(w, &m->q.lock);
     uint32_t code = coir__wait(&wait);
     if (code < COIR__CODE_CLAUSE) return coir__wait_result(code);
@@ -331,6 +346,16 @@ static void rwlock_admit(struct coir__worker *w, struct rwlock *l) {
   coir__wake_all(w, admitted);
 }
 
+/* For it may have been what kept others out. */
+static void rwlock_leave(struct coir__waitq *q, struct coir__clause *c, bool given) {
+  struct rwlock *l = (struct rwlock *)q;
+  struct coir__worker *w = coir__carried();
+  coir__bias_lock(w, &l->q.lock);
+  if (given && ((struct rwlock_waiter *)c)->is_writer) atm_store_rlx(&l->writer, NULL);
+  else if (given) l->readers--;
+  rwlock_admit(w, l);
+}
+
 /* Waits for admission. The lock is held, and given back. */
 static int __attribute__((noinline))
 rwlock_wait(struct coir__worker *w, struct rwlock *l, bool is_writer, int64_t deadline) {
@@ -339,13 +364,7 @@ rwlock_wait(struct coir__worker *w, struct rwlock *l, bool is_writer, int64_t de
     return -EDEADLK;
   }
   struct rwlock_waiter me = {.is_writer = is_writer};
-  int rc = coir__waitq_wait(w, &l->q, &me.clause, COIR__REASON_RWLOCK, deadline);
-  if (rc) {
-    w = coir__carried();
-    coir__bias_lock(w, &l->q.lock);
-    rwlock_admit(w, l);
-  }
-  return rc;
+  return coir__waitq_wait(w, &l->q, &me.clause, COIR__REASON_RWLOCK, deadline, rwlock_leave);
 }
 
 int coir_rwlock_read(struct coir_rwlock *lock, int64_t deadline) {

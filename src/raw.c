@@ -41,8 +41,7 @@ struct coir_raw_fiber {
   _Atomic(uint32_t) state;   /* (a) enum raw_state */
   int result;                /* why it was left: COIR_RAW_* */
   struct coir__stack *stack; /* (c) */
-  struct coir__stack *outer; /* of who resumed it */
-  void *outer_sp;            /* where that one stopped */
+  void *outer_sp; /* where who resumed it stopped */
   void *sp;                  /* where it has stopped; NULL: it begins at the top */
   coir_task_fn fn;
   void *arg;
@@ -97,7 +96,7 @@ static inline __attribute__((always_inline)) struct coir__worker *raw_leave(stru
              "a raw fiber ends the scopes, shields and holds that it has begun before it yields or returns");
   if (COIR_UNLIKELY(!r->stack->is_guarded)) coir__stack_check(r->stack, __builtin_frame_address(0));
   r->result = result;
-  raw_announce(r->outer, &fake);
+  raw_announce(r->raw.outer, &fake);
   w = coir__ctx_switch(&r->sp, r->outer_sp, w);
   raw_arrived(fake);
   return w;
@@ -167,13 +166,13 @@ static void __attribute__((noinline)) raw_begin(struct coir__worker *w, struct c
 static inline void raw_run(struct coir__worker *w, struct coir_raw_fiber *r, uint32_t was) {
   struct coir_fiber *f = w->current;
   void *fake = NULL;
-  r->outer = f->stack;
+  r->raw.outer = f->stack;
   r->was = was;
   r->shield = f->waiter.shield;
   r->holds = f->waiter.holds;
   r->scope = scope_of(f);
   r->stack->fiber = f;
-  raw_stand_on(f, r->outer, r->stack);
+  raw_stand_on(f, r->raw.outer, r->stack);
   if (COIR_LIKELY(r->sp != NULL)) {
     raw_announce(r->stack, &fake);
     coir__ctx_switch(&r->outer_sp, r->sp, w);
@@ -181,7 +180,7 @@ static inline void raw_run(struct coir__worker *w, struct coir_raw_fiber *r, uin
   } else {
     raw_begin(w, r);
   }
-  raw_stand_on(f, r->stack, r->outer);
+  raw_stand_on(f, r->stack, r->raw.outer);
   r->stack->fiber = NULL;
 }
 
@@ -263,18 +262,16 @@ static void raw_forget(struct coir_raw_fiber *r) {
   if (s->tsan) coir__os_tsan_destroy(s->tsan);
   s->tsan = NULL;
 #endif
+  coir__stack_forgive(s);
   coir__stack_forget(s);
   s->nest = NULL;
-  s->owes = 0;
   r->sp = NULL;
 }
 
-static struct coir__stack *raw_drop(struct coir__raw *raw) {
+static void raw_drop(struct coir__raw *raw) {
   struct coir_raw_fiber *r = (struct coir_raw_fiber *)raw;
-  struct coir__stack *outer = r->outer;
   raw_forget(r);
   atm_store_rel(&r->state, RAW_FREE); /* as in coir_raw_fiber_resume */
-  return outer;
 }
 
 static int raw_create(struct coir_raw_fiber **out, int stack_class) {

@@ -506,6 +506,13 @@ static bool depot_take(struct coir__worker *w, int size_class) {
   return true;
 }
 
+void coir__stack_forgive(struct coir__stack *s) {
+  for (struct coir__debt *debt; (debt = s->owes) != NULL;) {
+    s->owes = debt->outer;
+    debt->forgive(debt);
+  }
+}
+
 void coir__stack_forget(struct coir__stack *s) {
 #ifdef COIR_ASAN
   /* Who was on it ended without unwinding: the red zones of its last frames are still poisoned. */

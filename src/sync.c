@@ -6,10 +6,12 @@
  * under the lock, or has seen that nobody is inside.
  *
  * A waiter that gives up is still linked for a moment, until it takes the lock and leaves. Where it may have kept
- * others out (semaphore) or been counted on (barrier) it sets that right then.
+ * others out (semaphore) or been counted on (barrier) it sets that right then; and so does who drops it. What it had
+ * been given and will never use is given back, if the object cannot have been freed since.
  *
  * What others wait for has to return (once, single flight): calls that leave frames behind would leave them waiting for
- * ever. So each stack has a count of the functions on it that are such, and those calls look at it. */
+ * ever. So each stack has a list of the functions on it that are such, and those calls look at it. When the stack goes,
+ * because its fiber is dropped, the others are told. */
 #include <string.h>
 
 #include "internal.h"
@@ -53,6 +55,15 @@ void coir_sem_init(struct coir_sem *sem, int64_t permits) {
   ((struct sem *)sem)->permits = permits;
 }
 
+/* For it may have been what kept others out. */
+static void sem_leave(struct coir__waitq *q, struct coir__clause *c, bool given) {
+  struct sem *s = (struct sem *)q;
+  struct coir__worker *w = coir__carried();
+  coir__bias_lock(w, &s->q.lock);
+  if (given) s->permits += ((struct sem_waiter *)c)->permits;
+  sem_admit(w, s);
+}
+
 int coir_sem_acquire(struct coir_sem *sem, int64_t permits, int64_t deadline) {
   COIR_INSIDE_TO_WAIT(deadline);
   struct sem *s = (struct sem *)sem;
@@ -65,13 +76,7 @@ int coir_sem_acquire(struct coir_sem *sem, int64_t permits, int64_t deadline) {
     return 0;
   }
   struct sem_waiter me = {.permits = permits};
-  int rc = coir__waitq_wait(w, &s->q, &me.clause, COIR__REASON_SEM, deadline);
-  if (rc) {
-    w = coir__carried();
-    coir__bias_lock(w, &s->q.lock);
-    sem_admit(w, s);
-  }
-  return rc;
+  return coir__waitq_wait(w, &s->q, &me.clause, COIR__REASON_SEM, deadline, sem_leave);
 }
 
 void coir_sem_release(struct coir_sem *sem, int64_t permits) {
@@ -136,7 +141,7 @@ int coir_wait_group_wait(struct coir_wait_group *group, int64_t deadline) {
   struct wait_group *g = (struct wait_group *)group;
   struct coir__clause clause;
   coir__bias_lock(w, &g->q.lock);
-  if (g->count) return coir__waitq_wait(w, &g->q, &clause, COIR__REASON_WAIT_GROUP, deadline);
+  if (g->count) return coir__waitq_wait(w, &g->q, &clause, COIR__REASON_WAIT_GROUP, deadline, NULL);
   coir__bias_unlock(w, &g->q.lock);
   return 0;
 }
@@ -188,14 +193,14 @@ int coir_event_wait(struct coir_event *event, int64_t deadline) {
   struct event *e = (struct event *)event;
   struct coir__clause clause;
   coir__bias_lock(w, &e->q.lock);
-  if (!e->is_set) return coir__waitq_wait(w, &e->q, &clause, COIR__REASON_EVENT, deadline);
+  if (!e->is_set) return coir__waitq_wait(w, &e->q, &clause, COIR__REASON_EVENT, deadline, NULL);
   coir__bias_unlock(w, &e->q.lock);
   return 0;
 }
 
 /* ---- What has to return ---------------------------------------------------------------------------------------- */
 
-uint32_t *coir__owes_here(struct coir__waiter *self) {
+struct coir__debt **coir__owes_here(struct coir__waiter *self) {
   return self->is_thread ? &coir__waiter_thread(self)->owes : &coir__waiter_fiber(self)->stack->owes;
 }
 
@@ -210,14 +215,39 @@ struct COIR__OVERLAY once {
 _Static_assert(sizeof(struct once) <= sizeof(struct coir_once), "a once fits");
 _Static_assert(_Alignof(struct once) <= _Alignof(struct coir_once), "a once is aligned");
 
-static void once_finish(struct once *o) {
+/* In the waiter's frame. */
+struct once_waiter {
+  struct coir__clause clause; /* first: what the queue links */
+  bool is_done;               /* by who woke it */
+};
+
+/* In the frame of who is at it. */
+struct once_run {
+  struct coir__debt debt;
+  struct once *once;
+};
+
+/* state: ONCE_DONE; or 0, somebody else is to do it. */
+static void once_finish(struct once *o, uintptr_t state) {
   struct coir__worker *w = coir__carried();
   coir__bias_lock(w, &o->q.lock);
   /* Release: what the function did. Pairs with the acquire in coir_once_do. */
-  atm_store_rel(&o->state, ONCE_DONE);
+  atm_store_rel(&o->state, state);
   struct coir__clause *all = coir__waitlist_take_all(&o->q.list);
+  for (struct coir__clause *c = all; c; c = c->next) ((struct once_waiter *)c)->is_done = state == ONCE_DONE;
   coir__bias_unlock(w, &o->q.lock);
   coir__wake_all(w, all);
+}
+
+static void once_forgive(struct coir__debt *debt) { once_finish(((struct once_run *)debt)->once, 0); }
+
+static void once_run(struct once *o, struct coir__waiter *self, void (*fn)(void *arg), void *arg) {
+  struct coir__debt **owes = coir__owes_here(self);
+  struct once_run run = {.debt = {.outer = *owes, .forgive = once_forgive}, .once = o};
+  *owes = &run.debt;
+  COIR_OUTSIDE(fn(arg));
+  *owes = run.debt.outer;
+  once_finish(o, ONCE_DONE);
 }
 
 int coir_once_do(struct coir_once *once, void (*fn)(void *arg), void *arg, int64_t deadline) {
@@ -225,23 +255,24 @@ int coir_once_do(struct coir_once *once, void (*fn)(void *arg), void *arg, int64
   struct once *o = (struct once *)once;
   /* Acquire: pairs with the release in once_finish. Who did it may be about to give the lock back; we may free it. */
   if (COIR_LIKELY(atm_load_acq(&o->state) == ONCE_DONE) && !coir__bias_is_held(&o->q.lock)) return 0;
-  struct coir__worker *w = coir__carried();
-  struct coir__waiter *self = coir__caller_on(w);
-  struct coir__clause clause;
-  coir__bias_lock(w, &o->q.lock);
-  uintptr_t state = atm_load_rlx(&o->state); /* relaxed: the lock orders it */
-  if (state && state != ONCE_DONE && state != (uintptr_t)self)
-    return coir__waitq_wait(w, &o->q, &clause, COIR__REASON_ONCE, deadline);
-  if (!state) atm_store_rlx(&o->state, (uintptr_t)self);
-  coir__bias_unlock(w, &o->q.lock);
-  if (state) return state == ONCE_DONE ? 0 : -EDEADLK;
-  uint32_t *owes = coir__owes_here(self);
-  ++*owes;
-  COIR_OUTSIDE(fn(arg));
-  --*owes;
-  coir__was = coir__rests_inside(); /* it may have begun to hold its worker, or ended that */
-  once_finish(o);
-  return 0;
+  struct once_waiter me = {.is_done = false};
+  for (;;) {
+    struct coir__worker *w = coir__carried();
+    struct coir__waiter *self = coir__caller_on(w);
+    coir__bias_lock(w, &o->q.lock);
+    uintptr_t state = atm_load_rlx(&o->state); /* relaxed: the lock orders it */
+    if (state && state != ONCE_DONE && state != (uintptr_t)self) {
+      int rc = coir__waitq_wait(w, &o->q, &me.clause, COIR__REASON_ONCE, deadline, NULL);
+      if (rc || me.is_done) return rc;
+      continue;
+    }
+    if (!state) atm_store_rlx(&o->state, (uintptr_t)self);
+    coir__bias_unlock(w, &o->q.lock);
+    if (state) return state == ONCE_DONE ? 0 : -EDEADLK;
+    once_run(o, self, fn, arg);
+    coir__was = coir__rests_inside(); /* it may have begun to hold its worker, or ended that */
+    return 0;
+  }
 }
 
 /* ---- Barriers -------------------------------------------------------------------------------------------------- */
@@ -259,6 +290,7 @@ _Static_assert(_Alignof(struct barrier) <= _Alignof(struct coir_barrier), "a bar
 struct barrier_waiter {
   struct coir__clause clause; /* first: what the queue links */
   bool is_complete;           /* by who woke it: the round is */
+  uint64_t round;             /* in which it has come */
 };
 
 void coir_barrier_init(struct coir_barrier *barrier, int parties) {
@@ -282,6 +314,15 @@ static bool barrier_release(struct coir__worker *w, struct barrier *b) {
   return others == waiting;
 }
 
+static void barrier_leave(struct coir__waitq *q, struct coir__clause *c, bool given) {
+  struct barrier *b = (struct barrier *)q;
+  struct coir__worker *w = coir__carried();
+  if (given) return;
+  coir__bias_lock(w, &b->q.lock);
+  if (b->round == ((struct barrier_waiter *)c)->round) b->waiting--;
+  coir__bias_unlock(w, &b->q.lock);
+}
+
 int coir_barrier_wait(struct coir_barrier *barrier, int64_t deadline) {
   COIR_INSIDE_TO_WAIT(deadline);
   struct barrier *b = (struct barrier *)barrier;
@@ -294,14 +335,9 @@ int coir_barrier_wait(struct coir_barrier *barrier, int64_t deadline) {
       continue;
     }
     b->waiting++;
-    uint64_t round = b->round;
-    int rc = coir__waitq_wait(w, &b->q, &me.clause, COIR__REASON_BARRIER, deadline);
-    if (!rc) continue;
-    w = coir__carried();
-    coir__bias_lock(w, &b->q.lock);
-    if (b->round == round) b->waiting--;
-    coir__bias_unlock(w, &b->q.lock);
-    return rc;
+    me.round = b->round;
+    int rc = coir__waitq_wait(w, &b->q, &me.clause, COIR__REASON_BARRIER, deadline, barrier_leave);
+    if (rc) return rc;
   }
   return 0;
 }
@@ -312,6 +348,8 @@ int coir_barrier_wait(struct coir_barrier *barrier, int64_t deadline) {
 
 /* What is being done for one key; in the frame of who does it. */
 struct flight_entry {
+  struct coir__debt debt;
+  struct flight *flight;
   struct flight_entry *next;       /* (l) of its bucket */
   uint64_t hash;                   /* (c) */
   const void *key;                 /* (c) */
@@ -386,11 +424,16 @@ static void flight_land(struct flight *f, struct flight_entry *e, const struct c
   coir__wake_all(w, all);
 }
 
+static void flight_forgive(struct coir__debt *debt) {
+  struct flight_entry *e = (struct flight_entry *)debt;
+  flight_land(e->flight, e, &(struct coir_result){.status = -ECANCELED});
+}
+
 int coir_flight_do(struct coir_flight *flight, const void *key, size_t key_bytes, int (*fn)(void *arg, void **value),
                    void *arg, struct coir_result *result, int64_t deadline) {
   COIR_INSIDE_TO_WAIT(deadline);
   struct flight *f = (struct flight *)flight;
-  struct flight_entry me = {.hash = flight_hash(key, key_bytes), .key = key, .key_bytes = key_bytes};
+  struct flight_entry me = {.flight = f, .hash = flight_hash(key, key_bytes), .key = key, .key_bytes = key_bytes};
   struct coir__worker *w = coir__carried();
   me.leader = coir__caller_on(w);
   struct flight_entry **bucket = flight_bucket(f, me.hash);
@@ -401,10 +444,11 @@ int coir_flight_do(struct coir_flight *flight, const void *key, size_t key_bytes
   *bucket = &me;
   coir__bias_unlock(w, &f->lock);
   struct coir_result mine = {.status = 0, .value = NULL};
-  uint32_t *owes = coir__owes_here(me.leader);
-  ++*owes;
+  struct coir__debt **owes = coir__owes_here(me.leader);
+  me.debt = (struct coir__debt){.outer = *owes, .forgive = flight_forgive};
+  *owes = &me.debt;
   COIR_OUTSIDE(mine.status = fn(arg, &mine.value));
-  --*owes;
+  *owes = me.debt.outer;
   coir__was = coir__rests_inside(); /* as in coir_once_do */
   flight_land(f, &me, &mine);
   *result = mine;

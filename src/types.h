@@ -208,8 +208,14 @@ struct coir__timers {
 
 /* Who has a stack of his own within a fiber (raw.c). */
 struct coir__raw {
-  /* The fiber is dropped, and was on that stack, which is free afterwards. Returns the one below it. */
-  struct coir__stack *(*drop)(struct coir__raw *raw);
+  struct coir__stack *outer;           /* the one below it */
+  void (*drop)(struct coir__raw *raw); /* the fiber is dropped, and was on that stack, which is free afterwards */
+};
+
+/* That others wait for a function to return; in the frame of who calls it. */
+struct coir__debt {
+  struct coir__debt *outer;                     /* the next one on the same stack */
+  void (*forgive)(struct coir__debt *debt); /* it will never return */
 };
 
 /* A stack. The record is apart from the memory, so that unused stacks touch no page. */
@@ -224,7 +230,7 @@ struct coir__stack {
   uint8_t size_class;          /* (c) */
   uint8_t is_guarded;          /* (c) has a guard page; else only a canary */
   uint8_t is_used;             /* (o) has been run on since it was last trimmed */
-  uint32_t owes;               /* (f) functions on it that others wait for, by coir_once_do and coir_flight_do */
+  struct coir__debt *owes;     /* (f) functions on it that others wait for, by coir_once_do and coir_flight_do */
   struct coir__nest *nest;     /* (f) forks and job boundaries of the fiber on it, innermost first (job.h); or NULL */
   struct coir__raw *raw;       /* (c) while it is used: whose it is, within the fiber; NULL: the fiber's own */
   void *tsan;                  /* (f) ThreadSanitizer's context of the fiber on it */
@@ -361,7 +367,7 @@ struct coir__thread {
   bool keeps_cancel;           /* waits of the plain thread leave cancellations pending (coir__cancel_keep) */
   uint32_t rng;                /* xorshift state for selects of the plain thread */
   struct coir__nest *nest;     /* the same for the plain thread */
-  uint32_t owes;               /* likewise */
+  struct coir__debt *owes;     /* likewise */
   void *tsan;                  /* ThreadSanitizer's context of the thread itself */
   const void *asan_low;        /* bounds of the thread's own stack, for AddressSanitizer */
   size_t asan_bytes;

@@ -138,6 +138,8 @@ void coir__wait_begin_bound(struct coir__wait *wait, enum coir__reason reason, u
   begin(coir__self(), wait, reason, object, COIR_NEVER, COIR__CODE_BOUND);
 }
 
+static inline bool is_timed(const struct coir__wait *wait) { return wait->has & COIR__WAIT_TIMER; }
+
 /* Unlinks every clause but that of the winner, which its waker has unlinked. */
 static void unlink_all(struct coir__wait *wait, uint32_t winner) {
   struct coir__worker *w = coir__carried(); /* not wait->worker: the waiter may have moved */
@@ -238,6 +240,11 @@ static void cancel_noticed(struct coir__waiter *self) {
   if (!is_keeping(self)) take_once(self);
 }
 
+/* See COIR__WAIT_LEAVE. The lock is the first member of the queue. */
+static void leave(struct coir__wait *wait, bool given) {
+  if (wait->has & COIR__WAIT_LEAVE) wait->leave((struct coir__waitq *)wait->clauses->lock, wait->clauses, given);
+}
+
 /* Blocks the thread until the winner has woken it. The deadline is its own affair. */
 static void thread_sleep(struct coir__thread *t, struct coir__wait *wait, int64_t deadline) {
   uint64_t number = number_of(wait->open);
@@ -247,7 +254,7 @@ static void thread_sleep(struct coir__thread *t, struct coir__wait *wait, int64_
     if (coir__os_futex_wait(&t->futex, seen, deadline) != -ETIMEDOUT) continue;
     deadline = COIR_NEVER;
     uint64_t open = wait->open;
-    if (!wait->timed) coir__runtime_thread_sleeps();
+    if (!is_timed(wait)) coir__runtime_thread_sleeps();
     else if (atm_cas_ar(&t->waiter.word, &open, number | COIR__CODE_TIMEOUT)) return;
     /* else somebody has claimed it, and will wake us in a moment */
   }
@@ -258,9 +265,9 @@ static void thread_sleep(struct coir__thread *t, struct coir__wait *wait, int64_
 static void thread_park(struct coir__wait *wait) {
   struct coir__thread *t = coir__waiter_thread(wait->self);
   enum coir__reason reason = (enum coir__reason)(atm_load_rlx(&t->waits_on) & 0xff);
-  bool needs_others = !wait->timed && !t->is_own && coir__reason_is_others(reason);
+  bool needs_others = !is_timed(wait) && !t->is_own && coir__reason_is_others(reason);
   if (!needs_others) {
-    thread_sleep(t, wait, wait->timed ? wait->timer.deadline : COIR_NEVER);
+    thread_sleep(t, wait, is_timed(wait) ? wait->timer.deadline : COIR_NEVER);
     return;
   }
   coir__thread_sleep_begin(t, number_of(wait->open));
@@ -278,7 +285,7 @@ static void arm_deadline(struct coir__worker *w, struct coir__wait *wait) {
 static inline void fiber_park(struct coir__wait *wait) {
   struct coir__worker *w = wait->worker; /* nothing has suspended since it began */
   w->current->wait = wait;
-  if (wait->timed) arm_deadline(w, wait);
+  if (is_timed(wait)) arm_deadline(w, wait);
   atm_bump(&w->counts.parks, 1);
   coir__switch_away(w, COIR__AFTER_PARK);
 }
@@ -287,8 +294,9 @@ static inline void fiber_park(struct coir__wait *wait) {
 void coir__wait_tidy_up(struct coir__wait *wait, uint32_t code) {
   if (code == COIR__CODE_CANCELED && is_relay(wait)) return;
   if (code == COIR__CODE_CANCELED) cancel_noticed(wait->self);
-  if (wait->timed && !wait->self->is_thread && code != COIR__CODE_TIMEOUT) coir__timer_cancel(&wait->timer);
+  if (is_timed(wait) && !wait->self->is_thread && code != COIR__CODE_TIMEOUT) coir__timer_cancel(&wait->timer);
   unlink_all(wait, code);
+  if (code < COIR__CODE_CLAUSE) leave(wait, false);
 }
 
 /* Suspends until the winner has woken it; then nothing of the wait is left. */
@@ -300,7 +308,7 @@ static inline uint32_t await(struct coir__wait *wait) {
   uint32_t code = (uint32_t)(atm_load_rlx(&self->word) & COIR__CODE_MASK);
   COIR_DCHECK(code >= COIR__CODE_TIMEOUT, "a woken waiter's wait has been claimed");
   const struct coir__clause *last = wait->clauses;
-  bool is_plain = last && last->code == code && !last->sibling && !wait->timed;
+  bool is_plain = last && last->code == code && !last->sibling && !is_timed(wait);
   if (COIR_UNLIKELY(!is_plain)) coir__wait_tidy_up(wait, code);
   if (!self->is_thread) coir__waiter_fiber(self)->wait = NULL;
   return code;
@@ -311,6 +319,7 @@ static uint32_t __attribute__((noinline)) end_canceled(struct coir__wait *wait) 
   if (is_relay(wait)) return COIR__CODE_CANCELED;
   unlink_all(wait, COIR__CODE_CANCELED);
   cancel_noticed(wait->self);
+  leave(wait, false);
   coir_yield(); /* a loop around a wait that always ends at once must not keep its worker */
   return COIR__CODE_CANCELED;
 }
@@ -327,13 +336,15 @@ uint32_t coir__wait_retract(struct coir__wait *wait) {
     unlink_all(wait, COIR__CODE_IDLE);
     return COIR__CODE_IDLE;
   }
-  wait->timed = 0; /* claimed: its winner will wake us, so be parked for it */
+  wait->has &= ~COIR__WAIT_TIMER; /* claimed: its winner will wake us, so be parked for it */
   return await(wait);
 }
 
 void coir__wait_drop(struct coir__wait *wait) {
-  if (wait->timed) coir__timer_cancel(&wait->timer);
+  uint64_t code = atm_load_rlx(&wait->self->word) & COIR__CODE_MASK;
+  if (is_timed(wait)) coir__timer_cancel(&wait->timer);
   unlink_all(wait, COIR__CODE_IDLE);
+  leave(wait, code >= COIR__CODE_CLAUSE);
 }
 
 void coir__wait_commit(struct coir__worker *w, struct coir_fiber *f) {
@@ -444,14 +455,16 @@ void coir_shield_end(void) {
 /* ---- The usual wait: one clause on one object ------------------------------------------------------------------ */
 
 int coir__waitq_wait(struct coir__worker *w, struct coir__waitq *q, struct coir__clause *c, enum coir__reason reason,
-                     int64_t deadline) {
+                     int64_t deadline, void (*leave_with)(struct coir__waitq *q, struct coir__clause *c, bool given)) {
   if (deadline <= 0 || (deadline != COIR_NEVER && deadline <= coir__os_now())) {
     coir__bias_unlock(w, &q->lock);
+    if (leave_with) leave_with(q, c, false);
     return -ETIMEDOUT;
   }
   struct coir__wait wait;
   coir__wait_begin_on(w && w->current ? w : NULL, &wait, reason, (uint64_t)(uintptr_t)q, deadline);
   coir__wait_add(&wait, c, q);
+  coir__wait_leaves(&wait, leave_with);
   coir__bias_unlock(w, &q->lock);
   uint32_t code = coir__wait(&wait);
   return COIR_LIKELY(code >= COIR__CODE_CLAUSE) ? 0 : coir__wait_result(code);

@@ -14,7 +14,7 @@ COIR_INLINE void coir__wait_fill(struct coir__wait *wait, struct coir__worker *w
   wait->clauses = NULL;
   wait->open = number | code;
   wait->count = 0;
-  wait->timed = deadline != COIR_NEVER;
+  wait->has = deadline != COIR_NEVER; /* COIR__WAIT_TIMER */
   wait->timer.deadline = deadline;
   /* Relaxed: a clause publishes it, by the lock of its queue; cancellation looks after a heavy fence. */
   atm_store_rlx(&self->word, number | code);

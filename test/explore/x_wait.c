@@ -37,7 +37,7 @@ static void wait_for_it(int64_t deadline) {
   coir__wait_add(&wait, &clause, &queue);
   coir__bias_unlock(w, &queue.lock);
   code = coir__wait(&wait);
-  EX_CHECK(!clause.linked && (!w || !wait.timed || !wait.timer.link)); /* I4 */
+  EX_CHECK(!clause.linked && (!w || !(wait.has & COIR__WAIT_TIMER) || !wait.timer.link)); /* I4 */
   if (code == COIR__CODE_CLAUSE) EX_CHECK(value == 7);
   has_waited = true;
   if (stand_parks[0] == before) ex_post(&left);
