@@ -216,6 +216,7 @@ void coir__alarm_arm_in(struct coir__timers *ts, struct coir__alarm *alarm, int6
  * thread, but not from its `run`. */
 bool coir__alarm_cancel(struct coir__alarm *alarm);
 void coir__alarms_run(struct coir__timers *ts, struct coir__worker *w, int64_t now);
+void coir__alarms_fork_child(void); /* fork, in the child: those that were running do not run here */
 
 /* ---- keeper.c: alarms that belong to no worker ----------------------------------------------------------------- */
 int coir__keeper_start(void); /* once it has returned 0, alarms can be armed. -ENOMEM, -EAGAIN */

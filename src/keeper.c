@@ -55,6 +55,7 @@ void coir__keeper_fork_child(void) {
    * lists cannot be walked. */
   if (!coir__bias_is_held(&keeper_timers.lock)) coir__timers_fini(&keeper_timers);
   coir__timers_init(&keeper_timers, 0);
+  coir__alarms_fork_child();
   atm_store_rlx(&keeper_busy, 0);
   atm_store_rlx(&chore_at, COIR_NEVER);
 }

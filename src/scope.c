@@ -336,10 +336,8 @@ void coir_scope_shorten(struct coir_scope *scope, int64_t deadline) {
     scope_arm(scope, deadline);
     scope_lock(w, scope);
     goes_on = deadline != atm_load_rlx(&scope->deadline);
-    if (!goes_on) scope->is_arming = false;
-    bool is_orphan = scope->is_orphan;
+    if (!goes_on) scope->is_arming = false; /* an orphan's alarm is taken back by who waits for this */
     scope_unlock(w, scope);
-    if (is_orphan) coir__alarm_cancel(&scope->alarm);
   } while (goes_on);
   scope_unpin(w, scope);
 }
@@ -537,9 +535,13 @@ static void scope_orphan(struct coir__worker *w, struct coir_scope *s) {
   atm_store_rlx(&s->opener, NULL);
   s->is_orphan = true;
   atm_add_rlx(&s->pins, 1);
-  bool is_arming = s->is_arming; /* then who does it takes it back */
+  while (s->is_arming) { /* with a worker, it may be, that goes when we return */
+    scope_unlock(w, s);
+    coir__os_thread_yield();
+    scope_lock(w, s);
+  }
   scope_unlock(w, s);
-  if (!is_arming) coir__alarm_cancel(&s->alarm);
+  coir__alarm_cancel(&s->alarm);
   scope_lock(w, s);
   scope_cancel(w, s, -ECANCELED, true);
   scope_unpin(w, s);

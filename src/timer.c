@@ -320,11 +320,17 @@ int coir__timers_fire(struct coir__timers *ts, int64_t now, struct coir__waiter 
 
 /* ---- Alarms ---------------------------------------------------------------------------------------------------- */
 
+/* What `running` says of one that runs: in the child of a fork another number than before, since what was running then
+ * does so in the parent. Written there alone, by its only thread. */
+static uint32_t alarms_life = 1;
+
+void coir__alarms_fork_child(void) { alarms_life++; }
+
 /* Called under the lock of the wheel. */
 static struct coir__waiter *alarm_came(struct coir__timer *t) {
   struct coir__alarm *alarm = (struct coir__alarm *)t;
   struct coir__timers *ts = atm_load_rlx(&t->home);
-  atm_store_rlx(&alarm->running, 1);
+  atm_store_rlx(&alarm->running, alarms_life);
   t->next = ts->alarms;
   ts->alarms = t;
   return NULL;
@@ -347,7 +353,8 @@ static bool alarm_take_out(struct coir__timers *ts, struct coir__alarm *alarm, b
   struct coir__worker *w = coir__carried();
   coir__bias_lock(w, &ts->lock);
   bool was_armed = take_out(ts, &alarm->timer);
-  *was_running = atm_load_rlx(&alarm->running); /* relaxed: what was cleared before this lock was taken is seen */
+  /* Relaxed: what was cleared before this lock was taken is seen. */
+  *was_running = atm_load_rlx(&alarm->running) == alarms_life;
   coir__bias_unlock(w, &ts->lock);
   return was_armed;
 }
@@ -364,7 +371,7 @@ bool coir__alarm_cancel(struct coir__alarm *alarm) {
     was_armed = was_running = false;
     if (ts) was_armed = alarm_take_out(ts, alarm, &was_running);
     /* Acquire: what `run` did. Pairs with the release in coir__alarms_run. */
-    for (; atm_load_acq(&alarm->running); was_running = true) coir__os_thread_yield();
+    for (; atm_load_acq(&alarm->running) == alarms_life; was_running = true) coir__os_thread_yield();
   } while (!was_armed && was_running);                    /* it may have armed itself again before it returned */
   if (was_armed) atm_store_rlx(&alarm->timer.home, NULL); /* its runtime may go before it is armed again */
   return was_armed;
