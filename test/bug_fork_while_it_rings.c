@@ -1,5 +1,6 @@
 /* A fork while the keeper, or a worker, was in the function of an alarm left in the child that the alarm was running.
- * But there nobody ran it. Who cancelled it, because it closed an inherited scope or stopped a timer, waited for ever. */
+ * But there nobody ran it. Who cancelled it, because it closed an inherited scope or stopped a timer, waited for
+ * ever. */
 #include "harness.h"
 
 #include "internal.h"
