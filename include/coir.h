@@ -491,8 +491,8 @@ struct coir_flight {
 
 /* Does fn(arg, &result->value), whose return value becomes result->status, unless somebody is doing so for the same
  * key (`key_bytes` bytes, which are the caller's and stay in place until it returns): then waits for that one's result.
- * `result` is not NULL. What comes after it has ended begins anew. Where the fiber that does it is dropped
- * (COIR_STOP_ABANDON), result->status is -ECANCELED.
+ * `result` is not NULL. What comes after it has ended begins anew. Where the fiber that does it is dropped, by
+ * COIR_STOP_ABANDON for instance, result->status is -ECANCELED.
  *
  * Returns 1 when the caller ran `fn`; 0 when it has another's result; -ETIMEDOUT, -ECANCELED (that of a caller that
  * waits; the work goes on for the others); -EDEADLK when called for the key from within its own `fn`. */

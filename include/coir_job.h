@@ -435,8 +435,8 @@ COIR_API void coir_raw_fiber_destroy(struct coir_raw_fiber *fiber);
 COIR_API int coir_raw_fiber_resume(struct coir_raw_fiber *fiber, coir_task_fn fn, void *arg);
 
 /* Goes back to who has resumed it; returns when it is resumed again. Scopes, shields and holds that it has begun since
- * then must have ended, here and when the function returns, and so must forks and parallel loops here; else, and when
- * the caller is on no raw fiber, it prints a message and aborts. */
+ * then must have ended, here and when the function returns, and so must forks, parallel loops, coir_once_do and
+ * coir_flight_do here; else, and when the caller is on no raw fiber, it prints a message and aborts. */
 COIR_API void coir_raw_fiber_yield(void);
 
 /* The one on which the caller is, the innermost if there are several; NULL: none. */

@@ -1016,10 +1016,13 @@ struct coir_runtime *coir_runtime_current(void) {
 /* ---- Dropping what is left of a runtime that does not run ------------------------------------------------------ */
 
 /* Others may wake or spawn fibers meanwhile, so it is a matter of several rounds: a fiber is marked when it is taken
- * from wherever it was, and done with when the walk over the slabs meets it. */
+ * from wherever it was, and dropped when the walk over the slabs meets it. What other fibers wait for may lie in its
+ * frames; so the stacks stay until the last one has been dropped. */
 struct dropping {
   struct coir_runtime *rt;
   uint64_t marked, done;
+  int naps;
+  struct coir__stack *stacks; /* by next: those on which they stood */
 };
 
 static void mark(struct dropping *d, struct coir_fiber *f) {
@@ -1041,74 +1044,81 @@ static void empty_queues(struct dropping *d) {
   }
 }
 
-/* Takes it out of all that it takes part in. What others wait for, or are in the queue of, may lie in frames of fibers
- * that are dropped, too; so their stacks all stay until this has been done for the last one.
- *
- * A fiber in a bound wait (a call on a pool thread, which works on its frame) is not claimed but waited for. */
-static void detach(struct dropping *d, struct coir_fiber *f) {
+/* Takes it from where it waits. False: somebody outside is about to queue it. That may take long where a thread works on
+ * its frame (a bound wait), which may in turn wait for others that are dropped. */
+static bool take_waiting(struct dropping *d, struct coir_fiber *f) {
+  if (f->b.flags & COIR__FIBER_DROPPED) return true;
   uint64_t word = atm_load_acq(&f->waiter.word), code = word & COIR__CODE_MASK;
-  if (!(f->b.flags & COIR__FIBER_DROPPED) && code >= COIR__CODE_OPEN && code <= COIR__CODE_SHIELDED &&
-      atm_cas_ar(&f->waiter.word, &word, (word & ~COIR__CODE_MASK) | COIR__CODE_CANCELED))
-    mark(d, f);
-  for (int tries = 0; !(f->b.flags & COIR__FIBER_DROPPED); tries++) { /* somebody outside is about to queue it */
-    _Atomic(uint32_t) never = 0;
-    if (tries < 16) coir__os_thread_yield();
-    else coir__os_futex_wait(&never, 0, coir__os_now() + COIR_US(100));
-    empty_queues(d);
-  }
+  if (code < COIR__CODE_OPEN || code > COIR__CODE_SHIELDED) return false;
+  if (!atm_cas_ar(&f->waiter.word, &word, (word & ~COIR__CODE_MASK) | COIR__CODE_CANCELED)) return false;
+  mark(d, f);
+  return true;
+}
+
+static void drop_later(struct dropping *d) {
+  _Atomic(uint32_t) never = 0;
+  if (d->naps++ < 16) coir__os_thread_yield();
+  else coir__os_futex_wait(&never, 0, coir__os_now() + COIR_US(100));
+  empty_queues(d);
+}
+
+/* It has been taken. */
+static void drop(struct dropping *d, struct coir_fiber *f) {
   if (f->stack && f->wait) coir__wait_drop(f->wait);
   f->wait = NULL;
   for (struct coir__stack *s = f->stack; s; s = s->raw ? s->raw->outer : NULL) coir__stack_forgive(s);
+  if (f->stack) {
+    f->stack->next = d->stacks;
+    d->stacks = f->stack;
+  }
+  f->b.flags &= (uint8_t)~COIR__FIBER_DROPPED;
+  f->status = -ECANCELED;
+  if (coir__has_kin(f) && f->on_end) f->on_end(f);
+  d->done++;
+  atm_add_sc(&d->rt->dropped, 1);
+  if (coir__has_kin(f)) complete_kin(NULL, f);
+  else complete(NULL, f);
 }
 
-static void drop(struct dropping *d, struct coir_fiber *f) {
-  struct coir_runtime *rt = d->rt;
-  struct coir__stack *s = f->stack;
-  for (struct coir__raw *raw; s && (raw = s->raw) != NULL;) {
-    s = raw->outer;
-    raw->drop(raw);
-  }
-  if (s) {
+static void give_stacks(struct dropping *d) {
+  for (struct coir__stack *s; (s = d->stacks) != NULL;) {
+    d->stacks = s->next;
+    for (struct coir__raw *raw; (raw = s->raw) != NULL;) {
+      s = raw->outer;
+      raw->drop(raw);
+    }
 #if defined(COIR_TSAN)
     coir__os_tsan_destroy(s->tsan);
     s->tsan = NULL;
 #endif
     s->fiber = NULL;
     s->nest = NULL;
-    coir__stack_give(rt->workers[0], s);
+    coir__stack_give(d->rt->workers[0], s);
   }
-  f->b.flags &= (uint8_t)~COIR__FIBER_DROPPED;
-  f->status = -ECANCELED;
-  if (coir__has_kin(f) && f->on_end) f->on_end(f);
-  d->done++;
-  atm_add_sc(&rt->dropped, 1);
-  if (coir__has_kin(f)) complete_kin(NULL, f);
-  else complete(NULL, f);
 }
 
 void coir__fiber_drop(struct coir_fiber *f) {
   struct dropping d = {.rt = f->rt};
-  detach(&d, f);
+  while (!take_waiting(&d, f)) drop_later(&d);
   drop(&d, f);
-}
-
-static bool is_left(struct coir_fiber *f) {
-  return atm_load_acq(&f->entry) && !(atm_load_acq(&f->ended) & COIR__ENDED);
+  give_stacks(&d);
 }
 
 void coir__fibers_drop(struct coir_runtime *rt) {
   struct dropping d = {.rt = rt};
   if (coir__fibers_left(rt) == 0) return;
+  bool is_last;
   do {
+    is_last = true;
     empty_queues(&d);
-    struct coir__slab *slabs = atm_load_acq(&rt->slabs);
-    for (struct coir__slab *slab = slabs; slab; slab = slab->next)
-      for (uint32_t i = 0; i < slab->count; i++)
-        if (is_left(&slab->fibers[i])) detach(&d, &slab->fibers[i]);
-    for (struct coir__slab *slab = slabs; slab; slab = slab->next)
+    for (struct coir__slab *slab = atm_load_acq(&rt->slabs); slab; slab = slab->next)
       for (uint32_t i = 0; i < slab->count; i++) {
         struct coir_fiber *f = &slab->fibers[i];
-        if (is_left(f) && (f->b.flags & COIR__FIBER_DROPPED)) drop(&d, f);
+        if (!atm_load_acq(&f->entry) || atm_load_acq(&f->ended) & COIR__ENDED) continue;
+        if (take_waiting(&d, f)) drop(&d, f);
+        else is_last = false;
       }
-  } while (d.marked != d.done);
+    if (!is_last) drop_later(&d);
+  } while (!is_last || d.marked != d.done);
+  give_stacks(&d);
 }

@@ -220,6 +220,7 @@ void coir_raw_fiber_yield(void) {
   struct coir_raw_fiber *r = s ? (struct coir_raw_fiber *)s->raw : NULL;
   COIR_CHECK(r, "coir_raw_fiber_yield is called on a raw fiber");
   COIR_CHECK(s->nest == &r->nest, "a raw fiber does not yield in a fork or a parallel loop that it has begun");
+  COIR_CHECK(!s->owes, "a raw fiber does not yield in coir_once_do or coir_flight_do");
   if (COIR_UNLIKELY(coir__is_throwing(w->thrown))) raw_leave_throwing(w, r);
   else raw_leave(w, r, COIR_RAW_YIELDED);
   coir__was = r->was; /* of who has resumed it now */
@@ -262,7 +263,6 @@ static void raw_forget(struct coir_raw_fiber *r) {
   if (s->tsan) coir__os_tsan_destroy(s->tsan);
   s->tsan = NULL;
 #endif
-  coir__stack_forgive(s);
   coir__stack_forget(s);
   s->nest = NULL;
   r->sp = NULL;

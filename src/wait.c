@@ -343,7 +343,7 @@ uint32_t coir__wait_retract(struct coir__wait *wait) {
 void coir__wait_drop(struct coir__wait *wait) {
   uint64_t code = atm_load_rlx(&wait->self->word) & COIR__CODE_MASK;
   if (is_timed(wait)) coir__timer_cancel(&wait->timer);
-  unlink_all(wait, COIR__CODE_IDLE);
+  unlink_all(wait, (uint32_t)code); /* what has let it go may be gone */
   leave(wait, code >= COIR__CODE_CLAUSE);
 }
 

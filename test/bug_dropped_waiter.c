@@ -6,6 +6,8 @@
  * of another fiber, which was dropped before it, its lock was looked for there. */
 #include "jobs.h"
 
+#include <sys/mman.h>
+
 #include "job.h"
 
 #define SOON COIR_SEC(20)
@@ -302,6 +304,62 @@ static void frames_stay_until_all_are_out(void) {
   drop();
 }
 
+/* ---- Who waits for whom ---------------------------------------------------------------------------------------- */
+
+/* What has let it go may be gone when it is dropped: here who counts down is the last to use the counter. */
+static struct coir_counter *mapped;
+
+static int waits_for_mapped(void *unused) {
+  (void)unused;
+  return coir_counter_wait(mapped, COIR_NEVER);
+}
+static void what_let_it_go_is_not_touched(void) {
+  mapped = mmap(NULL, sizeof *mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(mapped != MAP_FAILED);
+  coir_counter_init(mapped, 1);
+  begin(waits_for_mapped, "counter");
+  halt();
+  CHECK(coir_counter_done(mapped));
+  CHECK_EQ(munmap(mapped, sizeof *mapped), 0);
+  drop();
+}
+
+/* A fiber calls a loop of other workers, who work on its frame, and one of those waits for the end of another fiber that
+ * is to be dropped. Each of these two is dropped first once, if that goes by the order in which they were made. */
+static struct coir_fiber *_Atomic(joined);
+
+static void joins(size_t i, void *unused) {
+  struct coir_result result;
+  (void)i, (void)unused;
+  WAIT_FOR(atomic_load(&joined));
+  atomic_store(&is_in, 1);
+  CHECK_EQ(coir_join(atomic_load(&joined), &result, COIR_NEVER), 0);
+  CHECK_EQ(result.status, -ECANCELED);
+}
+static int loops(void *unused) { return coir_parallel_for(jobs, 0, 1, joins, unused); }
+static int sleeps(void *unused) {
+  stays(unused);
+  return 0;
+}
+static void joiners_are_told_in_time(void) {
+  jobs = make_jobs((struct coir_job_config){.threads = 1});
+  for (int i = 0; i < 2; i++) {
+    struct coir_fiber *f;
+    atomic_store(&is_in, 0);
+    atomic_store(&joined, NULL);
+    rt = make_runtime((struct coir_config){.workers = 1});
+    CHECK_EQ(coir_runtime_start(rt), 0);
+    if (i) CHECK_EQ(coir_runtime_spawn(rt, loops, NULL, NULL, NULL), 0);
+    CHECK_EQ(coir_runtime_spawn(rt, sleeps, NULL, NULL, &f), 0);
+    if (!i) CHECK_EQ(coir_runtime_spawn(rt, loops, NULL, NULL, NULL), 0);
+    atomic_store(&joined, f);
+    WAIT_FOR(is_in);
+    CHECK_EQ(coir_sleep(COIR_MS(10)), 0);
+    drop();
+  }
+  end_jobs(jobs, 0);
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest cases[] = {CASE(small_wishes_come_through),
                                      CASE(readers_come_through),
@@ -315,6 +373,8 @@ int main(int argc, char **argv) {
                                      CASE(so_they_are_of_one_within),
                                      CASE(a_shutdown_goes_on_alone),
                                      CASE(a_shutdown_that_is_over_is_forgotten),
-                                     CASE(frames_stay_until_all_are_out)};
+                                     CASE(frames_stay_until_all_are_out),
+                                     CASE(what_let_it_go_is_not_touched),
+                                     CASE(joiners_are_told_in_time)};
   return RUN_CASES(argc, argv, cases);
 }
