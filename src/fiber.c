@@ -1044,8 +1044,8 @@ static void empty_queues(struct dropping *d) {
   }
 }
 
-/* Takes it from where it waits. False: somebody outside is about to queue it. That may take long where a thread works on
- * its frame (a bound wait), which may in turn wait for others that are dropped. */
+/* Takes it from where it waits. False: somebody outside is about to queue it. That may take long where a thread works
+ * on its frame (a bound wait), which may in turn wait for others that are dropped. */
 static bool take_waiting(struct dropping *d, struct coir_fiber *f) {
   if (f->b.flags & COIR__FIBER_DROPPED) return true;
   uint64_t word = atm_load_acq(&f->waiter.word), code = word & COIR__CODE_MASK;

@@ -36,6 +36,8 @@
 
 #define ASKS_MAX 50     /* looks at which a stuck worker cannot be had, or no thread for it, before that is told */
 #define JAMMED_NS COIR_MS(20) /* what should be over in a moment is not: who is paused may hold what it waits for */
+#define JAMS 16               /* and so many looks: the monitor may have been late itself */
+#define JAM_RUNS COIR_US(100) /* who waits does not run for so long */
 #define PARK_NS COIR_MS(1)
 #define STALLS_KEPT 64 /* that nobody has been told of yet; further ones are only counted */
 
@@ -80,6 +82,11 @@ static void note_length(struct coir_runtime *rt, int64_t ns) {
 
 /* ---- What it sees ---------------------------------------------------------------------------------------------- */
 
+static void unjam(struct coir__watch *seen) {
+  seen->jams = 0;
+  seen->is_helpless = false;
+}
+
 /* Whether the worker stands where it stood at the last look. Owners write these as they like. */
 static PEEKS bool is_same(struct coir__worker *w, int64_t now) {
   struct coir__watch *seen = &w->watch, is = *seen;
@@ -91,6 +98,7 @@ static PEEKS bool is_same(struct coir__worker *w, int64_t now) {
   is.since = at_most(at_least(is.looked_at, seen->at), now);
   is.is_told = false;
   is.asks = 0;
+  unjam(&is);
   *seen = is;
   return false;
 }
@@ -194,9 +202,30 @@ static enum coir__taken try_to_take(struct coir__worker *w, bool pauses, int64_t
   return taken;
 }
 
-/* It may be that what it waits for is held by one that is paused. */
-static bool open_valve(struct coir__worker *w) {
-  w->watch.is_helpless = true;
+/* Whether those that are paused get their turns: some worker that may take them is not stuck itself. */
+static bool has_moving_taker(const struct coir_runtime *rt, int64_t now) {
+  int64_t limit = bound(rt->config.quantum_us) + JAMMED_NS;
+  for (int i = 0; i < rt->worker_count; i++) {
+    const struct coir__worker *w = rt->workers[i];
+    bool is_idle = atm_load_rlx(&rt->idle_mask) >> i & 1;
+    if (!atm_load_rlx(&w->has_pinned) && (is_idle || now - w->watch.since <= limit)) return true;
+  }
+  return false;
+}
+
+/* It is stuck, and cannot be taken away. It may be that what it waits for is held by one that is paused and has no
+ * turns. On a busy machine each may wait for a moment without that; and a monitor that was late has seen nothing in
+ * between. `waits`: it waits, and so does not run. True: the valve has been opened for it. */
+static bool jam(struct coir__worker *w, bool waits, int64_t now) {
+  struct coir__watch *seen = &w->watch;
+  if (seen->is_unsure) return false;
+  if (waits && seen->cpu - seen->jam_cpu > JAM_RUNS) unjam(seen);
+  if (seen->jams == 0) {
+    seen->jam_since = now;
+    seen->jam_cpu = seen->cpu;
+  }
+  if (++seen->jams < JAMS || now - seen->jam_since < JAMMED_NS || has_moving_taker(w->rt, now)) return false;
+  seen->is_helpless = true;
   return coir__preempt_open(w->rt);
 }
 
@@ -212,11 +241,9 @@ static PEEKS int64_t relieve(struct coir__worker *w, bool is_blocked, bool pause
   enum coir__taken taken = try_to_take(w, pauses, now);
   bool is_coming = coir__carry_may_grow(w->rt) || atm_load_acq(&w->rt->spare_wanted);
   bool is_short = taken == COIR__TAKEN_NOT && !atm_load_rlx(&w->has_pinned) && is_coming;
-  if (taken != COIR__TAKEN_INSIDE) want_spare(w->rt); /* the next one is ready when it is wanted */
-  /* Or who is to make a thread does not come to it. On a busy machine each may wait for a moment, without that. */
-  bool is_jammed = is_blocked ? now - seen->ran_until > JAMMED_NS
-                              : is_short && now - seen->since > bound(w->rt->config.quantum_us) + JAMMED_NS;
-  if (taken != COIR__TAKEN && is_jammed && open_valve(w)) return MONITOR_AGAIN;
+  /* The next one is ready when it is wanted. */
+  if (taken != COIR__TAKEN_INSIDE && coir__carry_may_grow(w->rt)) want_spare(w->rt);
+  if (taken != COIR__TAKEN && (is_blocked || is_short) && jam(w, is_blocked, now)) return MONITOR_AGAIN;
   if ((taken == COIR__TAKEN_INSIDE || is_short) && seen->asks++ < ASKS_MAX) return MONITOR_AGAIN;
   told.stall.is_handed_off = taken == COIR__TAKEN;
   told.stall.is_preempted = told.stall.is_handed_off && pauses;
@@ -235,11 +262,13 @@ static PEEKS int64_t look_at_stuck(struct coir__worker *w, struct coir__thread *
   int64_t still_left = seen->is_still ? bound(c->blocked_us) - (now - seen->ran_until) : busy_left;
   if (busy_left > 0 && still_left > 0) return at_most(busy_left, still_left);
   if (!has_prospects(w, now)) return MONITOR_NAP;
-  bool blocked = seen->is_still && coir__os_thread_waits(atm_load_rlx(&t->tid)); /* and not only for a processor */
+  int waits = seen->is_still ? coir__os_thread_waits(atm_load_rlx(&t->tid)) : 0; /* and not only for a processor */
+  seen->is_unsure = waits < 0;
+  if (seen->is_unsure && now - seen->ran_until < bound(c->blocked_us) + JAMMED_NS) return MONITOR_AGAIN;
+  bool blocked = waits; /* if nobody can say: a signal may end what it waits for */
   if (blocked ? still_left > 0 : busy_left > 0) return at_most(MONITOR_NAP, blocked ? still_left : busy_left);
   if (!seen->current) {
-    bool is_jammed = blocked && now - seen->since > JAMMED_NS;
-    if (is_jammed) open_valve(w); /* the library itself waits: for memory, it may be */
+    if (waits > 0) jam(w, true, now); /* the library itself waits: for memory, it may be */
     return MONITOR_NAP;
   }
   pauses = pauses && !blocked && coir__os_pause_signal_is_ours(c->preempt_signal);
@@ -256,17 +285,21 @@ static void look_at_worker(struct monitor_look *look, struct coir__worker *w) {
   bool same = is_same(w, look->now);
   struct coir__thread *t = atm_load_acq(&w->thread);
   bool is_short = is_in_debt(w, same, look->now);
+  uint32_t jams = w->watch.jams;
   w->watch.at = look->now;
-  if (!t || (atm_load_rlx(&w->rt->idle_mask) >> w->index & 1)) return;
+  w->watch.is_unsure = false;
+  bool is_idle = atm_load_rlx(&w->rt->idle_mask) >> w->index & 1;
+  if (is_idle) unjam(&w->watch);
+  if (!t || is_idle) return;
   look->is_busy = true;
   /* Its fibers have become slower: it does not count down to its next look at the pace of the last round. */
   uint32_t none = 0;
   if (!same && look->now - w->watch.looked_at > LOOK_LATE) atm_cas_ar(&w->attention, &none, 2);
   look->is_stuck |= same && (coir__runq_length(w) || coir__runq_has_next(w));
   look_at_clock(w, t, same, look->now);
-  w->watch.is_helpless = false;
   int64_t nap = same ? look_at_stuck(w, t, is_short, look->now) : first_nap(w, look->now);
-  look->is_helpless |= w->watch.is_helpless;
+  if (w->watch.jams == jams && !w->watch.is_unsure) unjam(&w->watch);
+  look->is_helpless |= w->watch.is_helpless && !has_moving_taker(w->rt, look->now);
   look->nap = at_most(look->nap, nap);
 }
 
@@ -370,7 +403,7 @@ static bool copy_stalled(struct coir__backtrace *b, struct coir_runtime *rt, con
   struct coir__ctx_registers at, then;
   if (!is_still_in(t, told)) return false;
   /* One that computed then may wait for something by now: it is not to be disturbed. */
-  if (told->stall.kind == COIR_STALL_BLOCKED || (!told->stall.is_preempted && coir__os_thread_waits(tid))) {
+  if (told->stall.kind == COIR_STALL_BLOCKED || (!told->stall.is_preempted && coir__os_thread_waits(tid) > 0)) {
     bool is_copied = coir__os_thread_where(tid, &at) && coir__backtrace_copy_at(b, told->fiber, &at);
     return is_copied && coir__os_thread_where(tid, &then) && at.pc == then.pc &&
            at.r[COIR__CTX_SP] == then.r[COIR__CTX_SP];

@@ -194,9 +194,9 @@ extern void (*coir__thread_ended)(struct coir__thread *thread);
 int coir__os_look_start(void);
 void coir__os_look_stop(void);
 void coir__os_look_fork_child(void);
-/* Whether that thread waits in the kernel, and not only for a processor. True also where that can never be told; false
- * when it took too long to find out. Takes some microseconds, at most a few milliseconds. */
-bool coir__os_thread_waits(int tid);
+/* Whether that thread waits in the kernel, and not only for a processor: 1, also where that can never be told; or 0.
+ * -EAGAIN: it took too long to find out. Takes some microseconds, at most a few milliseconds. */
+int coir__os_thread_waits(int tid);
 /* Whether that thread waits in a system call whose first argument is `fd`: 1; 0: it does not; -1: it cannot be told. */
 int coir__os_thread_sleeps_on(int tid, int fd);
 /* Where that thread waits in the kernel: pc and the stack pointer; the others are not known. False: it does not. */

@@ -499,7 +499,10 @@ struct coir__watch {
   const struct coir_fiber *current;
   int64_t looked_at;
   uint32_t tick;
-  bool is_helpless; /* it is blocked, and cannot be taken away */
+  bool is_helpless; /* it is jammed, and the valve is open for it */
+  bool is_unsure;   /* nobody could say whether it waits */
+  uint32_t jams;    /* looks in a row at which it was stuck, and could not be taken away; */
+  int64_t jam_since, jam_cpu; /* time, and its clock, at the first of them */
   int asks;        /* looks since which a thread is awaited */
   bool is_told;    /* this stall has been counted, and told of; the worker is still in it */
   int64_t at;      /* when that was */

@@ -324,8 +324,8 @@ static void what_let_it_go_is_not_touched(void) {
   drop();
 }
 
-/* A fiber calls a loop of other workers, who work on its frame, and one of those waits for the end of another fiber that
- * is to be dropped. Each of these two is dropped first once, if that goes by the order in which they were made. */
+/* A fiber calls a loop of other workers, who work on its frame, and one of those waits for the end of another fiber
+ * that is to be dropped. Each of these two comes first once, if that goes by the order in which they were made. */
 static struct coir_fiber *_Atomic(joined);
 
 static void joins(size_t i, void *unused) {

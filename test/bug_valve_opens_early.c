@@ -1,7 +1,11 @@
-/* A worker whose fiber slept inside the library, or in a section in which nobody may pause it, for a moment longer than
- * blocked_us counted as one that waits for a paused fiber. So all of those were let go at once, a thousand, it may be;
- * and until the last one had been paused again everybody else waited for a processor: seconds, after a wait of 50 us
- * for a lock. */
+/* A valve lets all paused fibers go at once, a thousand, it may be: until the last one has been paused again everybody
+ * else waits for a processor, for seconds. It was opened without need.
+ *
+ * - A worker whose fiber slept inside the library, or in a section in which nobody may pause it, for a moment longer
+ *   than blocked_us counted as one that waits for a paused fiber: after a wait of 50 us for a lock.
+ * - So did one with a pinned fiber that slept, for as long as it slept, though other workers gave the paused turns.
+ * - Where all threads were in use one worker's wish for a further one looked to another as if it was on its way; and
+ *   one that does not come means that who is to make it waits for a paused fiber. */
 #include "hogs.h"
 
 #define HOGS 24
@@ -22,12 +26,22 @@ static bool all_have_begun(void) {
   return true;
 }
 
-static int sleep_in_sections(void *most) {
-  struct coir_fiber *fibers[HOGS];
-  for (int i = 0; i < HOGS; i++) {
+static void begin_hogs(struct coir_fiber **fibers, int n) {
+  atomic_store(&stop, false);
+  for (int i = 0; i < n; i++) {
     hogs[i] = (struct hog){.stop = &stop};
     fibers[i] = spawn(hog_run, &hogs[i]);
   }
+}
+
+static void end_hogs(struct coir_fiber **fibers, int n) {
+  atomic_store(&stop, true);
+  for (int i = 0; i < n; i++) CHECK_EQ(join(fibers[i]), 0);
+}
+
+static int sleep_in_sections(void *most) {
+  struct coir_fiber *fibers[HOGS];
+  begin_hogs(fibers, HOGS);
   WAIT_FOR(all_have_begun());
   for (int i = 0; i < SECTIONS; i++) {
     coir_hold_begin();
@@ -37,24 +51,90 @@ static int sleep_in_sections(void *most) {
     if (n > *(int *)most) *(int *)most = n;
     CHECK_EQ(coir_sleep(COIR_MS(10)), 0);
   }
-  atomic_store(&stop, true);
-  for (int i = 0; i < HOGS; i++) CHECK_EQ(join(fibers[i]), 0);
+  end_hogs(fibers, HOGS);
   return 0;
+}
+
+static void let_nobody_go(struct coir_config config, coir_fn fn, int limit) {
+  int most = 0;
+  if (!PAUSES_ARE_SURE) skip();
+  CHECK_EQ(run_with(config, fn, &most), 0);
+  if (most > limit) fail_msg("%d of %d hogs ran at a time", most, HOGS);
 }
 
 /* Meanwhile no hog's thread runs but that of the other worker, and those that are just being paused. */
 static void a_short_wait_lets_nobody_go(void **state) {
   (void)state;
-  if (!PAUSES_ARE_SURE) skip();
-  int most = 0;
   struct coir_config config = PREEMPTIVE(2, 2000);
   config.blocked_us = 50;
   config.spares_max = HOGS + 16;
-  CHECK_EQ(run_with(config, sleep_in_sections, &most), 0);
-  if (most > HOGS / 3) fail_msg("%d of %d hogs ran at a time", most, HOGS);
+  let_nobody_go(config, sleep_in_sections, HOGS / 3);
+}
+
+/* How many there are at a time, time and again. */
+static void *sample(void *most) {
+  for (int i = 0; i < 50; i++) {
+    usleep(10000);
+    int n = runnable_hogs();
+    if (n > *(int *)most) *(int *)most = n;
+  }
+  return NULL;
+}
+
+static int sleep_pinned(void *unused) {
+  usleep(600000);
+  return unused != NULL;
+}
+
+static int pinned_beside_hogs(void *most) {
+  struct coir_fiber *fibers[HOGS];
+  struct coir_attr attr = {.worker = COIR_WORKER(0), .pinned = true};
+  pthread_t thread;
+  begin_hogs(fibers, HOGS);
+  WAIT_FOR(all_have_begun());
+  CHECK_EQ(pthread_create(&thread, NULL, sample, most), 0);
+  CHECK_EQ(join(spawn_with(attr, sleep_pinned, NULL)), 0);
+  CHECK_EQ(pthread_join(thread, NULL), 0);
+  end_hogs(fibers, HOGS);
+  return 0;
+}
+
+static void a_pinned_one_lets_nobody_go(void **state) {
+  (void)state;
+  struct coir_config config = PREEMPTIVE(2, 2000);
+  config.blocked_us = 1000;
+  config.spares_max = HOGS + 16;
+  let_nobody_go(config, pinned_beside_hogs, HOGS / 3);
+}
+
+static void *sample_and_end(void *most) {
+  usleep(200000);
+  sample(most);
+  atomic_store(&stop, true);
+  return NULL;
+}
+
+/* Those that run go on then, and those that have no thread wait until there is one: fibers that sleep, too. */
+static int more_hogs_than_threads(void *most) {
+  struct coir_fiber *fibers[HOGS];
+  pthread_t thread;
+  begin_hogs(fibers, HOGS);
+  CHECK_EQ(pthread_create(&thread, NULL, sample_and_end, most), 0);
+  for (int i = 0; i < HOGS; i++) CHECK_EQ(join(fibers[i]), 0);
+  CHECK_EQ(pthread_join(thread, NULL), 0);
+  return 0;
+}
+
+static void a_lack_of_threads_lets_nobody_go(void **state) {
+  (void)state;
+  struct coir_config config = PREEMPTIVE(2, 2000);
+  config.spares_max = 8;
+  let_nobody_go(config, more_hogs_than_threads, 5);
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(a_short_wait_lets_nobody_go)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(a_short_wait_lets_nobody_go),
+                                     cmocka_unit_test(a_pinned_one_lets_nobody_go),
+                                     cmocka_unit_test(a_lack_of_threads_lets_nobody_go)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE 1
 #endif
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
@@ -51,6 +52,7 @@ static void looker_read(void) {
 }
 
 static void *looker_main(void *unused) {
+  coir__os_thread_prompt();
   bool is_blind = syscall(SYS_close_range, 0, UINT_MAX, UNSHARE_FILES) != 0;
   atm_store_rlx(&looker.is_blind, is_blind);
   for (uint32_t done = atm_load_acq(&looker.answered);;) {
@@ -128,12 +130,13 @@ void coir__os_look_fork_child(void) {
 }
 
 /* "number (name) state ...": the name may hold anything. */
-bool coir__os_thread_waits(int tid) {
+int coir__os_thread_waits(int tid) {
   char text[256];
-  if (atm_load_rlx(&looker.is_blind)) return true;
+  if (atm_load_rlx(&looker.is_blind)) return 1;
   look_at_thread(tid, "stat", LOOK_WAITS, text, sizeof text);
   const char *name_end = strrchr(text, ')');
-  return name_end && strchr("SDTt", name_end[2] ? name_end[2] : 'R');
+  if (!name_end) return -EAGAIN;
+  return strchr("SDTt", name_end[2] ? name_end[2] : 'R') != NULL;
 }
 
 /* "number a1 a2 a3 a4 a5 a6 sp pc", "-1 sp pc", or "running". */
