@@ -32,6 +32,10 @@
  * retires, so an idle runtime does not wake at all. Who begins to run, finds no watcher, and knows somebody who
  * sleeps deeply, wakes one; who sleeps briefly will take the watch by itself.
  *
+ * Paused fibers (preempt.c) wait in a lane from which workers with pinned fibers take nothing. So while there is one,
+ * who is woken is somebody that may take it, if such a one sleeps; and who may not, and gives up searching, or ends it,
+ * wakes such a one: whoever paused the fiber may have relied on that search.
+ *
  * Spinning. To put a worker to sleep and to wake it costs microseconds, on virtual machines tens. Where two workers
  * send each other work all the time, that is all they do. So a worker whose last sleeps were ended soon by what
  * another sent to it (its inbox, not its poller) spins for a moment before the next one, without announcing that it
@@ -96,6 +100,13 @@ static void rouse(struct coir__worker *w) {
   }
 }
 
+/* While there is something in the paused lane: the bit of one of them that may take it (worker.c). Else 0. */
+static uint64_t taker_of(struct coir_runtime *rt, uint64_t mask) {
+  if (COIR_LIKELY(!atm_load_rlx(&rt->lanes[COIR__LANE_PAUSED].count))) return 0;
+  while (mask && atm_load_rlx(&rt->workers[__builtin_ctzll(mask)]->has_pinned)) mask &= mask - 1;
+  return mask & -mask;
+}
+
 /* Wakes one sleeper to search, unless somebody searches. Not one of `except`: the caller, whose own bit is still set
  * while it delivers the events that ended its sleep. */
 static void wake_one(struct coir_runtime *rt, uint64_t except) {
@@ -103,7 +114,7 @@ static void wake_one(struct coir_runtime *rt, uint64_t except) {
     uint32_t none = 0;
     if (atm_load_sc(&rt->searching) != 0 || !atm_cas_sc(&rt->searching, &none, 1)) return;
     for (uint64_t mask; (mask = atm_load_sc(&rt->idle_mask) & ~except) != 0;) {
-      uint64_t bit = mask & -mask;
+      uint64_t taker = taker_of(rt, mask), bit = taker ? taker : mask & -mask;
       if (!(atm_and_sc(&rt->idle_mask, ~bit) & bit)) continue; /* it woke by itself */
       rouse(rt->workers[__builtin_ctzll(bit)]);
       return;
@@ -141,7 +152,7 @@ static bool is_lone_announced(struct coir__worker *w) {
 void coir__idle_notify_slow(struct coir__worker *w, bool spawned) {
   struct coir_runtime *rt = w->rt;
   if (!atm_load_rlx(&rt->lanes[1].count) && !atm_load_rlx(&rt->lanes[2].count) &&
-      !atm_load_rlx(&rt->lanes[COIR__LANE_PAUSED].count)) { /* so it is a matter of stealing */
+      !taker_of(rt, atm_load_rlx(&rt->idle_mask) & ~bit_of(w))) { /* so it is a matter of stealing */
     uint64_t least = (uint64_t)atm_load_rlx(&rt->tuned.steal_min_victim);
     bool few = coir__runq_length(w) < (least < 2 ? 2 : least) || (!spawned && !is_worth_it(w));
     if (few && (least > 1 || atm_load_acq(&rt->watching)) && !is_lone_announced(w)) return;
@@ -251,14 +262,19 @@ static enum sight look(struct coir__worker *w) {
 }
 
 PEEKS void coir__idle_remind(struct coir_runtime *rt, bool is_stuck) {
-  uint64_t mask = atm_load_rlx(&rt->idle_mask);
-  if (!mask || mask == everybody(rt) || atm_load_rlx(&rt->searching)) return;
-  enum sight sight = look(rt->workers[__builtin_ctzll(mask)]);
+  uint64_t mask = atm_load_rlx(&rt->idle_mask), taker = taker_of(rt, mask);
+  if (!mask || (mask == everybody(rt) && !taker) || atm_load_rlx(&rt->searching)) return;
+  enum sight sight = look(rt->workers[__builtin_ctzll(taker ? taker : mask)]);
   if (sight == WORK) wake_one(rt, 0);
   for (; is_stuck && sight != NOTHING && mask; mask &= mask - 1) {
     struct coir__worker *w = rt->workers[__builtin_ctzll(mask)];
     if (PEEK(w->is_watcher)) rouse(w);
   }
+}
+
+/* Whether there is something paused that this worker may not take, and does not see when it looks, but a sleeper. */
+static bool leaves_paused(struct coir__worker *w) {
+  return atm_load_rlx(&w->has_pinned) && taker_of(w->rt, atm_load_sc(&w->rt->idle_mask));
 }
 
 /* I4. Sequentially consistent: we have cleared watching, or our bit, and look at deep; who is about to sleep deeply has
@@ -274,7 +290,7 @@ static void search_end(struct coir__worker *w) {
   w->searching = 0;
   if (atm_sub_sc(&rt->searching, 1) != 1 || atm_load_sc(&rt->idle_mask) == 0) return;
   coir__fence_heavy(); /* pairs with the light fence in coir__idle_notify: who saw us search has published */
-  if (owes_watcher(rt) || look(w) == WORK) wake_one(rt, bit_of(w));
+  if (owes_watcher(rt) || look(w) == WORK || leaves_paused(w)) wake_one(rt, bit_of(w));
 }
 
 static void stop_watching(struct coir__worker *w) {
@@ -452,6 +468,7 @@ static bool last_look(struct coir__worker *w, int64_t *span) {
   else atm_fence_sc(); /* the bit before the looks; pairs with coir__idle_notify_outside and coir__idle_wake */
   enum sight sight = look(w);
   if (atm_load_acq(&w->attention)) return true;
+  if (COIR_UNLIKELY(leaves_paused(w))) wake_one(rt, 0); /* us, too: others may rely on our count meanwhile */
   if (sight == WORK) {
     if (w->futile++ < FUTILE_MAX) return true;
     *span = sooner(*span, SHORTLY); /* what we see and cannot get: again in a moment */

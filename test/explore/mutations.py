@@ -165,6 +165,10 @@ MUTATIONS = [
     ("attention stored relaxed", "idle.c", "  atm_store_sc(&w->attention, 1);\n", "  atm_store_rlx(&w->attention, 1);\n", "idle"),
     ("sleeper stays counted as searching", "idle.c",
      "  if (w->searching) {\n    w->searching = 0;\n    atm_sub_sc(&rt->searching, 1);\n  }\n  int64_t span", "  int64_t span", "idle"),
+    ("sleeper leaves what is paused to nobody", "idle.c",
+     "  if (COIR_UNLIKELY(leaves_paused(w))) wake_one(rt, 0);", "  if (false) wake_one(rt, 0);", "idle:paused_beside_one_that_sleeps"),
+    ("searcher leaves what is paused to nobody", "idle.c",
+     " || look(w) == WORK || leaves_paused(w))", " || look(w) == WORK)", "idle:paused_beside_one_that_finds"),
     # ---- carry: taking a worker away, pausing
     ("taker without the fence", "carry.c",
      "    coir__fence_heavy(); /* pairs with the light fence in coir__go_in */\n", "", "carry"),

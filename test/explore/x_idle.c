@@ -20,6 +20,7 @@ static struct coir_fiber *find(struct coir__worker *w) {
   coir__inbox_take(w);
   struct coir_fiber *f = coir__runq_pop(w);
   if (!f) f = coir__lane_get(w, 1);
+  if (!f && !atm_load_rlx(&w->has_pinned)) f = coir__lane_get(w, COIR__LANE_PAUSED);
   if (!f && coir__idle_search_begin(w)) f = coir__idle_steal(w);
   return f;
 }
@@ -68,6 +69,30 @@ static void by_inbox(int me) {
   coir__idle_wake(&stand_workers[1]);
   announced_at = ex_now();
 }
+
+/* A fiber is paused, and the worker that sleeps may take it. Worker 0 may not, and does what `end` says with its
+ * search. */
+static void paused_beside(int me, void (*end)(struct coir__worker *w)) {
+  if (me == 0) {
+    coir__lane_put_in(&stand_runtime, &stand_fibers[0], COIR__LANE_PAUSED, false);
+    coir__idle_notify_outside(&stand_runtime);
+  } else if (me == 1) {
+    idle_until_found(&stand_workers[1]);
+    coir__idle_wake(&stand_workers[0]);
+  } else end(&stand_workers[0]);
+}
+static void paused_beside_one_that_sleeps(int me) { paused_beside(me, coir__idle_sleep); }
+static void paused_beside_one_that_finds(int me) { paused_beside(me, coir__idle_end); }
+
+static void pinned(void) {
+  setup();
+  struct coir__worker *w = &stand_workers[0];
+  atm_store_rlx(&w->has_pinned, 1);
+  w->was_brief = w->was_long = w->retired = true;
+  w->searching = 1;
+  atm_store_rlx(&stand_runtime.searching, 1);
+}
+
 static void check(void) { EX_CHECK(runs[0] + runs[1] + runs[2] == 1); }
 
 /* The first sleep after some work is brief, and without the heavy fence. Those two do not wait for it to be over. */
@@ -87,6 +112,8 @@ int main(int argc, char **argv) {
       {"by_inbox", 2, setup, by_inbox, check, 3, 3},
       {"from_outside_briefly", 2, briefly, from_outside, check_prompt, 3, 3},
       {"by_inbox_briefly", 2, briefly, by_inbox, check_prompt, 3, 3},
+      {"paused_beside_one_that_sleeps", 3, pinned, paused_beside_one_that_sleeps, check, 2, 2},
+      {"paused_beside_one_that_finds", 3, pinned, paused_beside_one_that_finds, check, 2, 2},
   };
   return ex_main(argc, argv, cases, sizeof cases / sizeof cases[0]);
 }
