@@ -519,7 +519,7 @@ struct coir__watch {
  * fiber must ask for its worker anew after everything that can suspend. */
 struct coir__worker {
   /* the dispatch line */
-  _Atomic(struct coir__thread *) thread; /* (a) who carries it; NULL for moments */
+  _Atomic(struct coir__thread *) thread; /* (a) who carries it, or is about to; NULL for moments */
   int *errno_location;         /* (o) that thread's */
   struct coir_fiber *current;  /* (o) what it runs; NULL: the thread's own stack */
   struct coir__thrown *thrown; /* (o) that thread's */

@@ -148,7 +148,10 @@ static struct coir_fiber *look_around(struct coir__worker *w) {
   return f;
 }
 
+/* The monitor sees the thread from the first: in what it calls here it may wait for what a paused fiber holds. */
 static void adopt_thread(struct coir__worker *w, struct coir__thread *t) {
+  coir__worker_looked(w, coir__os_now());
+  atm_store_rel(&w->thread, t);
 #if defined(COIR_TRACE)
   coir__trace_begin(w);
 #endif
@@ -160,7 +163,7 @@ bool coir__worker_loop(struct coir__worker *w, struct coir__thread *t) {
   struct coir_runtime *rt = w->rt;
   const struct coir__worker *told = w;
   adopt_thread(w, t);
-  coir__worker_looked(w, coir__os_now());
+  coir__worker_looked(w, coir__os_now()); /* again: the first round begins here */
   for (;;) {
     if (COIR_UNLIKELY(w != told)) coir__carry_tell(told = w, t); /* a fiber was paused, and has brought another one */
     /* Exchange: what was done before attention was set is seen below, and the phase first of all: with attention gone,
