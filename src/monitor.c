@@ -208,7 +208,8 @@ static bool has_moving_taker(const struct coir_runtime *rt, int64_t now) {
   for (int i = 0; i < rt->worker_count; i++) {
     const struct coir__worker *w = rt->workers[i];
     bool is_idle = atm_load_rlx(&rt->idle_mask) >> i & 1;
-    if (!atm_load_rlx(&w->has_pinned) && (is_idle || now - w->watch.since <= limit)) return true;
+    bool moves = is_idle || !coir__monitor_sees(w) || now - w->watch.since <= limit; /* its look may be still to come */
+    if (moves && !atm_load_rlx(&w->has_pinned)) return true;
   }
   return false;
 }
