@@ -283,10 +283,8 @@ static void pause_loose(struct coir__thread *t) {
 }
 
 bool coir__preempt_follow(struct coir_runtime *rt) {
-  bool any = false;
+  bool any = false, is_ours = coir__os_pause_signal_is_ours(rt->config.preempt_signal);
   if (!coir__preempt_has_takers(rt)) return false;
-  /* They would go on, and hold a worker up each time that it is their turn. */
-  if (!coir__os_pause_signal_is_ours(rt->config.preempt_signal)) return false;
   for (struct coir__thread *t = coir__thread_first(); t; t = t->next) {
     if (!coir__lock_try(&t->owner)) {
       any |= atm_load_rlx(&t->carries) != 0; /* it may be at home in a call: next time */
@@ -296,7 +294,8 @@ bool coir__preempt_follow(struct coir_runtime *rt) {
       any = true;
       int64_t cpu = coir__os_thread_cpu(atm_load_rlx(&t->tid));
       if (!t->cpu_seen) t->cpu_seen = cpu;
-      else if (cpu - t->cpu_seen >= COIR_US(rt->config.quantum_us)) pause_loose(t);
+      /* Else they would go on, and hold a worker up each time that it is their turn. The signal may come back. */
+      else if (is_ours && cpu - t->cpu_seen >= COIR_US(rt->config.quantum_us)) pause_loose(t);
     }
     coir__unlock(&t->owner);
   }
