@@ -38,6 +38,7 @@
 #define JAMMED_NS COIR_MS(20) /* what should be over in a moment is not: who is paused may hold what it waits for */
 #define JAMS 16               /* and so many looks: the monitor may have been late itself */
 #define JAM_RUNS COIR_US(100) /* who waits does not run for so long */
+#define TURN_LATE (3 * JAMMED_NS) /* one that has not noticed its turn by then loses it */
 #define PARK_NS COIR_MS(1)
 #define STALLS_KEPT 64 /* that nobody has been told of yet; further ones are only counted */
 
@@ -253,10 +254,21 @@ static PEEKS int64_t relieve(struct coir__worker *w, bool is_blocked, bool pause
   return MONITOR_NAP;
 }
 
+/* Its thread has been given a worker, and has not run since: for want of a processor, or because who is to wake it has
+ * none. If the worker were taken away now, the fiber would lose a turn that it has not had. */
+static PEEKS bool is_turn_unnoticed(struct coir__watch *seen, struct coir__thread *t, int64_t now) {
+  bool is_where_it_was = seen->cpu >= 0 && seen->cpu == PEEK(t->cpu_seen);
+  if (now - seen->looked_at > TURN_LATE || !(atm_load_acq(&t->is_parked) || is_where_it_was)) return false;
+  seen->since = now; /* its quantum begins when it runs */
+  coir__thread_wake(t);
+  return true;
+}
+
 /* How the worker, which is stuck, is to be dealt with. Returns when to look again. */
 static PEEKS int64_t look_at_stuck(struct coir__worker *w, struct coir__thread *t, bool is_short, int64_t now) {
   const struct coir_config *c = &w->rt->config;
   struct coir__watch *seen = &w->watch;
+  if (is_turn_unnoticed(seen, t, now)) return MONITOR_NAP;
   bool pauses = seen->current && (PEEK(seen->current->b.more) & COIR__MORE_PREEMPT);
   int64_t may = pauses ? at_most(coir__preempt_left(t, seen->current), bound(c->quantum_us)) : bound(c->busy_us);
   int64_t busy_left = is_short ? 0 : may - (now - seen->since);

@@ -21,6 +21,10 @@
  * only where it is outside of the library; what comes into the library while it is queued sleeps there. When the turn
  * comes before the signal, the handler finds nothing to do. If the signal found it inside, the monitor sends another.
  *
+ * Its turn may come late, too: the thread is awake and gets no processor, or who is to wake it gets none. As long as it
+ * has not run, the monitor leaves it the worker, and wakes it once more; but not for ever. Else it would lose its turn
+ * without an instruction of its own, or be taken for one that blocks: the busier the machine, the more threads.
+ *
  * A fiber that blocked, and whose worker was taken away for that, goes on beside the workers afterwards. The monitor
  * follows it, and pauses it in the same way when it has computed for a quantum.
  *
@@ -89,7 +93,6 @@ void coir__preempt_pause(struct coir__thread *t, int64_t ns) {
   struct coir_runtime *rt = f->rt;
   f->sp = NULL;
   f->stack->thread = t;
-  atm_store_rlx(&t->is_parked, 0);
   __atomic_fetch_or(&f->b.more, COIR__MORE_PAUSED, __ATOMIC_RELAXED);
   atm_store_rel(&t->paused, 1);
   coir__lane_put_in(rt, f, COIR__LANE_PAUSED, is_early(t, f, ns));
@@ -112,8 +115,8 @@ static void take_back(struct coir__thread *t) {
 /* Until it is its turn, or it is to go on for another reason. */
 static void sleep_paused(struct coir__thread *t, bool in_handler) {
   struct coir_runtime *rt = __atomic_load_n(&t->away, __ATOMIC_RELAXED)->rt;
-  atm_store_rlx(&t->is_parked, 1);
   for (;;) {
+    atm_store_rlx(&t->is_parked, 1); /* each time: a handler of the program's may have slept here meanwhile */
     uint32_t seen = atm_load_acq(&t->futex);
     bool is_open = atm_load_sc(&rt->valve), is_over = atm_load_sc(&rt->phase) == COIR__PHASE_HALT;
     if (!atm_load_acq(&t->paused) || (in_handler && is_open)) break;
@@ -180,6 +183,7 @@ static void grant(struct coir__worker *w, struct coir__thread *t, struct coir_fi
   coir__worker_looked(w, coir__os_now()); /* its quantum begins */
   w->hog_at = w->looked_at;
   w->runs_hog = true;
+  t->cpu_seen = coir__os_thread_cpu(atm_load_rlx(&t->tid)); /* until that moves it has not noticed (monitor.c) */
   atm_bump(&w->counts.switches, 1);
 #if defined(COIR_TRACE)
   coir__trace_enter(w, f);

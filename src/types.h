@@ -381,7 +381,8 @@ struct coir__thread {
   _Atomic(uint32_t) is_parked; /* (a) and it waits for its turn */
   _Atomic(uint32_t) asked;     /* (a) enum coir__asked: where it stands; and futex word */
   struct coir__ctx_registers stands; /* where the signal met it, by its handler; while it is parked, or ASKED_STANDS */
-  int64_t cpu_seen;            /* the monitor's: its processor time when first seen alone; 0: not yet */
+  int64_t cpu_seen;            /* its processor time when the monitor first saw it alone; 0: not yet. Or when its turn
+                                  came, once it has a worker again */
   struct coir__thread *wakes;  /* (o) whom it has given its worker, and is to wake when it has become a spare */
   int64_t turn_ns;             /* the monitor's: what the fiber `turn_of` had of its quantum when it was paused early */
   uint64_t turn_of;
