@@ -106,7 +106,7 @@ static PEEKS bool is_same(struct coir__worker *w, int64_t now) {
 
 PEEKS bool coir__monitor_sees(const struct coir__worker *w) {
   const struct coir__watch *seen = &w->watch;
-  return w->current == seen->current && w->tick == seen->tick && w->looked_at == seen->looked_at;
+  return PEEK(w->current) == seen->current && PEEK(w->tick) == seen->tick && PEEK(w->looked_at) == seen->looked_at;
 }
 
 /* Reads the clock of the worker's thread, and finds out since when it stands still. One that is found in another fiber
@@ -197,9 +197,11 @@ static void report_stall(struct coir__worker *w, const struct coir_fiber *f, str
   ask(rt);
 }
 
+/* Each time costs a fence, and waking the spare: not when the worker has gone on meanwhile. */
 static enum coir__taken try_to_take(struct coir__worker *w, bool pauses, int64_t now) {
   enum coir__taken taken = COIR__TAKEN_INSIDE;
-  for (int i = 0; i < MONITOR_TRIES && taken == COIR__TAKEN_INSIDE; i++) taken = coir__carry_take(w, pauses, now);
+  for (int i = 0; i < MONITOR_TRIES && taken == COIR__TAKEN_INSIDE && coir__monitor_sees(w); i++)
+    taken = coir__carry_take(w, pauses, now);
   return taken;
 }
 
@@ -369,12 +371,12 @@ void coir__monitor_rouse(struct coir_runtime *rt) {
     coir__os_futex_wake(&rt->monitor_bell, 1);
 }
 
-/* All are idle: how long it may nap. Rests before, when that has been so for a while. */
+/* All are idle: how long it may nap. Rests before, when that has been so for a while, and it follows nobody. */
 static int64_t idle_nap(struct coir_runtime *rt, int64_t nap, struct monitor_quiet *quiet) {
   uint64_t total = total_switches(rt);
   quiet->looks = total == quiet->total ? quiet->looks + 1 : 0;
   quiet->total = total;
-  if (quiet->looks < MONITOR_QUIET) return at_most(2 * nap, MONITOR_NAP_MAX);
+  if (quiet->looks < MONITOR_QUIET || atm_load_rlx(&rt->monitor_follows)) return at_most(2 * nap, MONITOR_NAP_MAX);
   monitor_rest(rt);
   quiet->looks = 0;
   return 0;
@@ -394,7 +396,7 @@ static void monitor_run(struct coir_runtime *rt) {
       atm_store_sc(&rt->monitor_follows, 1);
     if (rt->monitor_reminds > 1) rt->monitor_reminds = 1; /* at the next look: give them the time to hear of it */
     else if (rt->monitor_reminds) rt->monitor_reminds = coir__preempt_remind(rt);
-    bool is_busy = look.is_busy || rt->monitor_reminds || atm_load_rlx(&rt->monitor_follows);
+    bool is_busy = look.is_busy || rt->monitor_reminds;
     nap = is_busy ? look.nap : idle_nap(rt, at_least(nap, shortest), &quiet);
     coir__os_futex_wait(&rt->monitor_bell, COIR__BELL_NAPS, coir__os_now() + nap);
   }
