@@ -82,18 +82,25 @@ static void *sample(void *most) {
 }
 
 static int sleep_pinned(void *unused) {
+  WAIT_FOR(all_have_begun());
   usleep(600000);
   return unused != NULL;
 }
 
+/* They have their turns on the other worker: where pinned fibers are nobody is paused who has begun there. */
 static int pinned_beside_hogs(void *most) {
   struct coir_fiber *fibers[HOGS];
-  struct coir_attr attr = {.worker = COIR_WORKER(0), .pinned = true};
+  struct coir_attr pinned = {.worker = COIR_WORKER(0), .pinned = true}, beside = {.worker = COIR_WORKER(1)};
   pthread_t thread;
-  begin_hogs(fibers, HOGS);
+  atomic_store(&stop, false);
+  struct coir_fiber *sleeper = spawn_with(pinned, sleep_pinned, NULL);
+  for (int i = 0; i < HOGS; i++) {
+    hogs[i] = (struct hog){.stop = &stop};
+    fibers[i] = spawn_with(beside, hog_run, &hogs[i]);
+  }
   WAIT_FOR(all_have_begun());
   CHECK_EQ(pthread_create(&thread, NULL, sample, most), 0);
-  CHECK_EQ(join(spawn_with(attr, sleep_pinned, NULL)), 0);
+  CHECK_EQ(join(sleeper), 0);
   CHECK_EQ(pthread_join(thread, NULL), 0);
   end_hogs(fibers, HOGS);
   return 0;

@@ -30,12 +30,12 @@ static int leaks_descriptor(void) {
 }
 
 static int leaks_mapping(void) {
-  char *memory = faulty_mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  char *memory = faulty_mmap(NULL, 16384, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   int fd = faulty_eventfd(0, EFD_CLOEXEC);
   if (fd < 0) return -EMFILE;
   faulty_close(fd);
   if (memory == MAP_FAILED) return -ENOMEM;
-  faulty_munmap(memory, 4096);
+  faulty_munmap(memory, 16384);
   return 0;
 }
 
