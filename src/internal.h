@@ -86,7 +86,7 @@ void coir__stack_give(struct coir__worker *w, struct coir__stack *s); /* never t
 struct coir__stack *coir__stack_take_from(struct coir__depot *d, int size_class);
 void coir__stack_give_to(struct coir__depot *d, struct coir__stack *s);
 void coir__stack_forget(struct coir__stack *s); /* nobody will go on on what is on it */
-void coir__stack_forgive(struct coir__stack *s); /* nor has gone yet; by who waits for a function there to return */
+void coir__stack_forgive(struct coir__stack *s); /* before that: tells those who wait for functions on it to return */
 void coir__stack_check(const struct coir__stack *s,
                        const void *sp);         /* canary, where there is no guard: fatal when broken */
 void coir__stack_flush(struct coir__worker *w); /* all of its cached stacks to the depot */

@@ -214,7 +214,7 @@ struct coir__raw {
 
 /* That others wait for a function to return; in the frame of who calls it. */
 struct coir__debt {
-  struct coir__debt *outer;                     /* the next one on the same stack */
+  struct coir__debt *outer;                 /* the next one on the same stack */
   void (*forgive)(struct coir__debt *debt); /* it will never return */
 };
 
