@@ -168,7 +168,9 @@ COIR_API int coir_tcp_connect(const char *node, const char *service, int64_t dea
  * and Coir's own threads block all.
  *
  * As ever with signals, one that comes again before it was taken notice of may be told once only (those from SIGRTMIN
- * on are each told). System calls of threads that a signal meets go on (SA_RESTART) where they can. */
+ * on are each told). Those that come close upon each other may be told in another order, as several threads may be at
+ * it; not those of one kind that every thread of the program blocks. System calls of threads that a signal meets go on
+ * (SA_RESTART) where they can. */
 struct coir_siginfo {
   int signo;   /* SIGINT, ... */
   int code;    /* as si_code in sigaction(2): SI_USER, SI_QUEUE, CLD_EXITED, ... */

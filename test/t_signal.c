@@ -128,13 +128,20 @@ static void real_time_signals_are_each_told(void **state) {
   CHECK_EQ(run(many, NULL), 5);
 }
 
-static int late(void *arg) {
-  (void)arg;
+/* They come in their order only where every thread blocks the signal. */
+static int late(void *is_blocked) {
+  enum { N = ROOM + 36 };
   struct coir_signals *s = open_for(SIGRTMIN, 0);
-  for (int i = 0; i < ROOM + 36; i++) send_value(SIGRTMIN, i);
-  WAIT_FOR(length_of(s) + coir_signals_dropped(s) == ROOM + 36);
-  CHECK_EQ(coir_signals_dropped(s), 36);
-  for (int i = 0; i < ROOM; i++) CHECK_EQ((int)(intptr_t)receive(s).value, i);
+  bool seen[N] = {false};
+  for (int i = 0; i < N; i++) send_value(SIGRTMIN, i);
+  WAIT_FOR(length_of(s) + coir_signals_dropped(s) == N);
+  CHECK_EQ(coir_signals_dropped(s), N - ROOM);
+  for (int i = 0; i < ROOM; i++) {
+    int value = (int)(intptr_t)receive(s).value;
+    CHECK(value >= 0 && value < N && !seen[value]);
+    if (is_blocked) CHECK_EQ(value, i);
+    seen[value] = true;
+  }
   send_value(SIGRTMIN, 7);
   CHECK_EQ((int)(intptr_t)receive(s).value, 7);
   coir_signals_close(s);
@@ -143,7 +150,35 @@ static int late(void *arg) {
 
 static void a_late_reader_loses_some(void **state) {
   (void)state;
+  sigset_t set = set_of(SIGRTMIN, 0), old;
   CHECK_EQ(run(late, NULL), 5);
+  pthread_sigmask(SIG_BLOCK, &set, &old);
+  CHECK_EQ(run(late, &set), 5);
+  pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+static void *send_in_order(void *arg) {
+  for (int i = 0; i < 20; i++) send_value(SIGRTMIN, i);
+  return arg;
+}
+
+static int in_order(void *arg) {
+  (void)arg;
+  pthread_t thread;
+  struct coir_signals *s = open_for(SIGRTMIN, 0);
+  CHECK_EQ(pthread_create(&thread, NULL, send_in_order, NULL), 0);
+  for (int i = 0; i < 20; i++) CHECK_EQ((int)(intptr_t)receive(s).value, i);
+  pthread_join(thread, NULL);
+  coir_signals_close(s);
+  return 5;
+}
+
+static void blocked_by_all_they_keep_their_order(void **state) {
+  (void)state;
+  sigset_t set = set_of(SIGRTMIN, 0), old;
+  pthread_sigmask(SIG_BLOCK, &set, &old);
+  for (int i = 0; i < 20; i++) CHECK_EQ(run(in_order, NULL), 5);
+  pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
 static int tells_of_child(void *arg) {
@@ -438,6 +473,7 @@ int main(void) {
       cmocka_unit_test(it_receives_what_was_pending),
       cmocka_unit_test(real_time_signals_are_each_told),
       cmocka_unit_test(a_late_reader_loses_some),
+      cmocka_unit_test(blocked_by_all_they_keep_their_order),
       cmocka_unit_test(sigchld_says_who_and_how),
       cmocka_unit_test(each_opener_gets_a_copy),
       cmocka_unit_test(what_was_set_before_comes_back),
