@@ -341,7 +341,7 @@ struct attempt {
   bool is_again; /* it watches the descriptor already, as far as we know */
   bool is_sure;  /* and we know that it does: no need to ask */
   bool is_check; /* the caller does not want to wait */
-  bool is_woken; /* but has waited, and wants to go on */
+  bool is_woken; /* but has waited and wants to go on, or adopts it */
   bool asks;     /* for `file`: it may be a socket that may have been closed by close(2) */
   uint32_t file; /* coir__sys_socket_id; of an earlier moment than that at which it is watched */
 };
@@ -468,7 +468,7 @@ static bool has_checked_waiters(struct coir__fd *d) {
 static bool check_begin(struct coir__fd *d, struct attempt *a) {
   struct coir__worker *w = coir__carried();
   coir__bias_lock(w, &d->q.lock);
-  bool is_due = (a->is_woken ? !is_adopted(d) : has_checked_waiters(d)) && d->is_watched;
+  bool is_due = (a->is_woken || has_checked_waiters(d)) && d->is_watched;
   if (is_due) {
     atm_store_rlx(&d->is_checked, true); /* who links a clause from now on clears it */
     attempt_open(d, a);
@@ -642,16 +642,13 @@ void coir__fd_renew(struct coir__fd *d, uint64_t bits) {
 
 void coir__fd_adopt(struct coir__fd *d, int fd, uint64_t bits) {
   struct coir__worker *w = coir__carried();
-  bool was_adopted = atm_load_rlx(&d->word) & COIR__FD_ADOPTED; /* relaxed: the caller's own doing */
-  check_fd(d, fd, true); /* who waits, or has waited, for a file that is gone must not look at this one */
+  /* Who waits, or has waited, for a file that is gone must not look at this one; adopted before or not. */
+  check_fd(d, fd, true);
   coir__bias_lock(w, &d->q.lock);
-  bool stays = !was_adopted && d->is_watched; /* and for those who have waited it is the same */
+  bool stays = d->is_watched; /* and for those who have waited it is the same */
   /* A hang-up of which the poller has told already it will not tell again. */
   word_change(d, (COIR__FD_USER - 1) & ~(stays ? COIR__FD_HUP : 0), bits, 0);
-  if (!stays) {
-    d->generation++;
-    d->is_watched = false; /* what is watched under this number may be a file that is long gone */
-  }
+  if (!stays) d->generation++; /* a poller that the record does not name may watch a file that is long gone */
   d->kept = 0;
   struct coir__clause *woken = claim_all(d, BOTH, false);
   coir__bias_unlock(w, &d->q.lock);
