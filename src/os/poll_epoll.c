@@ -102,11 +102,17 @@ int coir__queue_rewatch(struct coir__poller *p, int fd, uint64_t tag) {
   return control(p->queue, EPOLL_CTL_MOD, fd, tag, WATCHED);
 }
 
+/* One more is watched. Who sleeps may have begun to when nothing was, without a limit, and is rung: see take_in_slices.
+ * Sequentially consistent: the count before the look at who sleeps, who does it the other way round. */
+static void count_watched(struct coir__poller *p) {
+  if (atm_add_sc(&p->watched, 1) == 0 && atm_load_sc(&p->waiting)) coir__queue_ring(p);
+}
+
 int coir__queue_watch(struct coir__poller *p, int fd, uint64_t tag) {
   int rc;
   do {
     rc = control(p->queue, EPOLL_CTL_ADD, fd, tag, WATCHED);
-    if (rc == 0) atm_add_rlx(&p->watched, 1); /* relaxed: a count, read as a hint */
+    if (rc == 0) count_watched(p);
     if (rc == -EEXIST) rc = coir__queue_rewatch(p, fd, tag);
   } while (rc == -ENOENT); /* the file that was there a moment ago is gone: the number stands for another one */
   return rc;
@@ -123,13 +129,14 @@ static inline uint32_t meaning(uint32_t events) {
   return bits;
 }
 
-/* As `take`, but while anything is watched no call sleeps for longer than a slice. Since Linux 6.10 a thread in
+/* As `take`, but while anything is watched no call sleeps for longer than a slice: one that began before ends when that
+ * is so (count_watched). Since Linux 6.10 a thread in
  * epoll_wait keeps a reference to a file while it looks at it, and where another thread calls close(2) in that moment
  * the last reference, if what was looked at was not ready, is put back only when epoll_wait returns: till then the
  * other end is not told. */
 static int take_in_slices(struct coir__poller *p, struct epoll_event *events, int64_t ns) {
   int64_t begin = ns > SLICE ? coir__os_real_now() : 0, left = ns;
-  while ((left < 0 || left > SLICE) && coir__poller_is_used(p)) {
+  while ((left < 0 || left > SLICE) && atm_load_sc(&p->watched)) {
     int n = take(p->queue, events, SLICE);
     if (n != 0) return n;
     if (begin) left = ns - (coir__os_real_now() - begin); /* by the clock, since every slice ends a little late */
