@@ -3,7 +3,16 @@
  * A file has to be opened for that, and a descriptor takes the lowest number that is free. Programs that close a
  * descriptor and make another one of that number count on nobody else doing so meanwhile. So the files are read by a
  * thread that shares no descriptors with the rest of the process: it has left their table, and has an empty one. It
- * starts no threads, which would get that one too. One for the process, for as long as somebody may want to ask. */
+ * starts no threads, which would get that one too. One for the process, for as long as somebody may want to ask.
+ *
+ * While it leaves the table it has copies of what is in there. Who closes a descriptor in that moment, by close(2),
+ * does not close the file: the other end of a pipe is told some microseconds late, and a write to it may still succeed.
+ * So coir__os_look_start returns only when that is over: a runtime with a monitor starts its fibers after it. Threads
+ * that run meanwhile may meet copies, as they may while anybody makes a child process. No system call avoids that: a
+ * table is made only as the copy of another one (clone, unshare, close_range; exec, where it is shared), and the least
+ * that Linux copies are the lowest 64 descriptors, even where close_range is told to close all of them. And /proc is
+ * read through nothing but a descriptor. One that io_uring opens outside the table would do, but needs Linux 6.5 and a
+ * system that allows io_uring. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1
 #endif
@@ -34,6 +43,7 @@ static struct {
   _Atomic(uint32_t) is_over; /* (a) it is to end */
   _Atomic(uint32_t) asked, answered; /* (a) numbers of questions; futex words */
   _Atomic(uint32_t) is_blind;        /* (a) it cannot: the system does not let it leave the table */
+  _Atomic(uint32_t) has_left;        /* (a) the table, or has tried to; a futex word */
   int tid;                           /* of the question */
   const char *what;
   char text[256]; /* the answer */
@@ -55,6 +65,8 @@ static void *looker_main(void *unused) {
   coir__os_thread_prompt();
   bool is_blind = syscall(SYS_close_range, 0, UINT_MAX, UNSHARE_FILES) != 0;
   atm_store_rlx(&looker.is_blind, is_blind);
+  atm_store_rel(&looker.has_left, 1); /* pairs with the acquire in coir__os_look_start() */
+  coir__os_futex_wake(&looker.has_left, 1);
   for (uint32_t done = atm_load_acq(&looker.answered);;) {
     uint32_t asked = atm_load_acq(&looker.asked);
     if (atm_load_acq(&looker.is_over)) return unused;
@@ -102,7 +114,9 @@ int coir__os_look_start(void) {
   pthread_mutex_lock(&looker.mutex);
   if (looker.users == 0) {
     atm_store_rlx(&looker.is_over, 0);
+    atm_store_rlx(&looker.has_left, 0);
     rc = coir__os_thread_start(&looker.thread, "coir-look", looker_main, NULL);
+    while (!rc && !atm_load_acq(&looker.has_left)) coir__os_futex_wait(&looker.has_left, 0, COIR_NEVER);
   }
   if (!rc) looker.users++;
   pthread_mutex_unlock(&looker.mutex);
