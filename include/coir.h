@@ -640,7 +640,7 @@ COIR_API int coir_gen_destroy(struct coir_gen *gen);
 
 /* A timer runs a function on a fiber of its own when its time has come, once or periodically. It belongs to the
  * runtime of the caller that made it (of a plain thread: the default one), fires only while that runs, and does not
- * keep it running. */
+ * keep it running. In the child of a fork it is stopped, and one of a runtime of the parent's never fires. */
 struct coir_timer; /* opaque */
 
 /* Makes a timer, not started, that will spawn fn(arg) detached. Returns 0; -EINVAL for NULL; -ENOMEM. */

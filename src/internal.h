@@ -208,7 +208,7 @@ bool coir__timer_cancel(
 /* Fires timers whose time has come, earliest first, and stores whom to wake; at most `max` are fired per call. Alarms
  * are put on ts->alarms, for coir__alarms_run. */
 int coir__timers_fire(struct coir__timers *ts, int64_t now, struct coir__waiter **wake, int max, int *fired);
-/* The same for alarms; `run` is set. Arming wakes the worker if need be. */
+/* The same for alarms; `run` is set. Arming wakes the worker if need be; it does nothing where that is the parent's. */
 void coir__alarm_arm(struct coir__worker *w, struct coir__alarm *alarm, int64_t deadline); /* any thread */
 /* The same without waking anybody. */
 void coir__alarm_arm_in(struct coir__timers *ts, struct coir__alarm *alarm, int64_t deadline);
@@ -216,7 +216,7 @@ void coir__alarm_arm_in(struct coir__timers *ts, struct coir__alarm *alarm, int6
  * thread, but not from its `run`. */
 bool coir__alarm_cancel(struct coir__alarm *alarm);
 void coir__alarms_run(struct coir__timers *ts, struct coir__worker *w, int64_t now);
-void coir__alarms_fork_child(void); /* fork, in the child: those that were running do not run here */
+void coir__alarms_fork_child(void); /* fork, in the child: those that were armed or running are not so here */
 
 /* ---- keeper.c: alarms that belong to no worker ----------------------------------------------------------------- */
 int coir__keeper_start(void); /* once it has returned 0, alarms can be armed. -ENOMEM, -EAGAIN */

@@ -51,11 +51,8 @@ void coir__keeper_fork_child(void) {
   static const pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
   keeper_setup = fresh; /* whoever held it is not in this process */
   keeper_runs = false;
-  /* What is armed there belongs to the parent, and may be cancelled here. Where the parent was in the midst of it, the
-   * lists cannot be walked. */
-  if (!coir__bias_is_held(&keeper_timers.lock)) coir__timers_fini(&keeper_timers);
   coir__timers_init(&keeper_timers, 0);
-  coir__alarms_fork_child();
+  coir__alarms_fork_child(); /* what was armed there is the parent's */
   atm_store_rlx(&keeper_busy, 0);
   atm_store_rlx(&chore_at, COIR_NEVER);
 }

@@ -320,9 +320,10 @@ int coir__timers_fire(struct coir__timers *ts, int64_t now, struct coir__waiter 
 
 /* ---- Alarms ---------------------------------------------------------------------------------------------------- */
 
-/* What `running` says of one that runs: in the child of a fork another number than before, since what was running then
- * does so in the parent. Written there alone, by its only thread. */
-static uint32_t alarms_life = 1;
+/* Which life of the process this is: in the child of a fork another number than before. What was armed, or was running,
+ * in another life is so in the parent. Here nobody runs it, and its wheel is not to be touched: the lock may be that of
+ * a thread of the parent's, and the lists half done. Written in the child alone, by its only thread. */
+static uint64_t alarms_life = 1;
 
 void coir__alarms_fork_child(void) { alarms_life++; }
 
@@ -339,12 +340,15 @@ static struct coir__waiter *alarm_came(struct coir__timer *t) {
 void coir__alarm_arm_in(struct coir__timers *ts, struct coir__alarm *alarm, int64_t deadline) {
   alarm->timer.deadline = deadline;
   alarm->timer.fire = alarm_came;
+  atm_store_rlx(&alarm->life, alarms_life); /* relaxed: of interest only to another process */
   coir__timer_arm(ts, &alarm->timer);
 }
 
 void coir__alarm_arm(struct coir__worker *w, struct coir__alarm *alarm, int64_t deadline) {
+  bool is_mine = w == coir__carried();
+  if (!is_mine && atm_load_acq(&w->rt->forked)) return; /* its wheel is the parent's, as above: it never comes */
   coir__alarm_arm_in(&w->timers, alarm, deadline);
-  if (w != coir__carried()) coir__idle_wake(w); /* it may sleep past it */
+  if (!is_mine) coir__idle_wake(w); /* it may sleep past it */
 }
 
 /* Takes it out of its wheel, if it is armed. `was_running`: its function ran then, or was about to, and may arm it
@@ -364,6 +368,7 @@ static bool alarm_take_out(struct coir__timers *ts, struct coir__alarm *alarm, b
  * them it may be armed again, and cease to run. */
 bool coir__alarm_cancel(struct coir__alarm *alarm) {
   bool was_armed, was_running;
+  if (atm_load_rlx(&alarm->life) != alarms_life) return false;
   do {
     /* Once: it becomes NULL when the alarm is through. Acquire: then its last run is known here; pairs with the release
      * in coir__alarms_run. */

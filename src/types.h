@@ -184,7 +184,8 @@ struct coir__timer {
 struct coir__alarm {
   struct coir__timer timer;
   int64_t (*run)(struct coir__alarm *alarm, struct coir__worker *w, int64_t now); /* (c) */
-  _Atomic(uint32_t) running; /* (a) not 0: set under the lock of home when it comes; cleared when `run` has
+  _Atomic(uint64_t) life;    /* (a) of the process in which it was armed last (timer.c); 0: never */
+  _Atomic(uint64_t) running; /* (a) not 0: set under the lock of home when it comes; cleared when `run` has
                                 returned, and it is armed again, if it is to come again */
 };
 
