@@ -5,7 +5,10 @@
  *
  * The threads wait as Coir's calls do, so that they do not look as if they might wake somebody when all fibers wait for
  * each other (docs/deadlocks.md): there is a permit for each job, and at the end one for each thread. Who gets a permit
- * and finds no job left ends. So each permit is taken once, whoever comes in between. */
+ * and finds no job left ends. So each permit is taken once, whoever comes in between.
+ *
+ * Who shuts it down may be abandoned while it waits for the threads: so it holds no lock meanwhile, and whoever comes
+ * next brings it to its end. */
 #include "blocking_executor.h"
 
 #include "internal.h"
@@ -31,7 +34,8 @@ static struct executor {
   int active, pending;         /* (l) */
   int threads;                 /* of `ids`; under setup */
   pthread_t ids[THREADS_MAX];  /* under setup */
-  struct coir_wait_group left; /* the threads that have not ended */
+  int left;                    /* of them, that have not ended; under setup */
+  struct coir_cond ended;      /* the last has; with setup */
   struct coir_mutex setup;     /* held by who starts or ends the threads, and taken before `lock` */
 } executor = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -68,14 +72,6 @@ static void job_run(struct job *job) {
   job_unref(job);
 }
 
-static void *executor_thread(void *unused) {
-  for (struct job *job; (job = job_take()) != NULL;) job_run(job);
-  coir_wait_group_done(&executor.left);
-  return unused;
-}
-
-/* ---- Starting and ending --------------------------------------------------------------------------------------- */
-
 /* A cancelled fiber does this to the end as well. */
 static void setup_begin(void) {
   coir_shield_begin();
@@ -87,6 +83,16 @@ static void setup_end(void) {
   coir_mutex_unlock(&executor.setup);
   coir_shield_end();
 }
+
+static void *executor_thread(void *unused) {
+  for (struct job *job; (job = job_take()) != NULL;) job_run(job);
+  setup_begin();
+  if (--executor.left == 0) coir_cond_broadcast(&executor.ended);
+  setup_end();
+  return unused;
+}
+
+/* ---- Starting and ending --------------------------------------------------------------------------------------- */
 
 /* The child of a fork has none of the threads. */
 static void forget_in_child(void) { executor = (struct executor){.lock = PTHREAD_MUTEX_INITIALIZER}; }
@@ -106,35 +112,13 @@ static void set_state(enum state state) {
 static int start(int threads) {
   int rc = forks ? 0 : ENOMEM;
   while (executor.threads < threads && rc == 0) {
-    coir_wait_group_add(&executor.left, 1);
     rc = pthread_create(&executor.ids[executor.threads], NULL, executor_thread, NULL);
     if (rc == 0) executor.threads++;
-    else coir_wait_group_done(&executor.left);
   }
+  executor.left = executor.threads;
   if (executor.threads) set_state(RUNNING);
   return executor.threads ? 0 : rc;
 }
-
-int go_blocking_executor_init(int threads) {
-  if (threads <= 0) threads = THREADS_STANDARD;
-  if (threads > THREADS_MAX) threads = THREADS_MAX;
-  setup_begin();
-  int rc = executor.threads ? 0 : start(threads);
-  setup_end();
-  return rc ? go__fail(rc) : 0;
-}
-
-void go_blocking_executor_shutdown(void) {
-  setup_begin();
-  if (executor.threads) set_state(SHUT_DOWN);
-  coir_sem_release(&executor.work, executor.threads);
-  int rc = coir_wait_group_wait(&executor.left, COIR_NEVER); /* so that a fiber does not wait in pthread_join */
-  (void)rc;                                                  /* behind a shield it is always waited for */
-  while (executor.threads) pthread_join(executor.ids[--executor.threads], NULL);
-  setup_end();
-}
-
-/* ---- Submitting ------------------------------------------------------------------------------------------------ */
 
 static bool is_in(enum state state) {
   pthread_mutex_lock(&executor.lock);
@@ -142,6 +126,37 @@ static bool is_in(enum state state) {
   pthread_mutex_unlock(&executor.lock);
   return is;
 }
+
+/* Setup is held, but not while it waits: others may have joined the threads by then, and have started new ones. */
+static void finish_shutdown(void) {
+  while (executor.left && is_in(SHUT_DOWN)) { /* so that a fiber does not wait in pthread_join */
+    int rc = coir_cond_wait(&executor.ended, &executor.setup, COIR_NEVER);
+    (void)rc; /* behind a shield it is always waited for */
+  }
+  while (executor.threads && is_in(SHUT_DOWN)) pthread_join(executor.ids[--executor.threads], NULL);
+}
+
+int go_blocking_executor_init(int threads) {
+  if (threads <= 0) threads = THREADS_STANDARD;
+  if (threads > THREADS_MAX) threads = THREADS_MAX;
+  setup_begin();
+  finish_shutdown();
+  int rc = executor.threads ? 0 : start(threads);
+  setup_end();
+  return rc ? go__fail(rc) : 0;
+}
+
+void go_blocking_executor_shutdown(void) {
+  setup_begin();
+  if (is_in(RUNNING)) {
+    set_state(SHUT_DOWN);
+    coir_sem_release(&executor.work, executor.threads);
+  }
+  finish_shutdown();
+  setup_end();
+}
+
+/* ---- Submitting ------------------------------------------------------------------------------------------------ */
 
 /* Returns the job with the caller as one of its owners; NULL when nobody will run it. */
 static struct job *submit(void *(*fn)(void *), void *arg) {

@@ -274,6 +274,71 @@ static void abandoned_fibers_leave_their_jobs(void **state) {
   in_child(abandons);
 }
 
+static void shuts_down_only(void *_) {
+  (void)_;
+  go_blocking_executor_shutdown();
+}
+
+/* So many fibers wait, for whatever it is, and there are no others. */
+static bool all_wait(int count) {
+  struct coir_fiber_info list[8];
+  size_t n = coir_runtime_list(gof_runtime(), list, 8);
+  for (size_t i = 0; i < n && i < 8; i++)
+    if (list[i].state != COIR_FIBER_WAITING) return false;
+  return n == (size_t)count;
+}
+
+/* With a job on the only thread, a fiber that waits for its end in the shutdown goes. That kept `setup` for ever. */
+static void abandons_a_shutdown(void) {
+  gate = ran = 0;
+  CHECK_EQ(gof_start_background(0), 0);
+  CHECK_EQ(go_blocking_executor_init(1), 0);
+  CHECK(gof_spawn(submits_to_gate, NULL, 0));
+  WAIT_FOR(go_blocking_executor_active_count() == 1);
+  for (int i = 0; i < 2; i++) CHECK(gof_spawn(shuts_down_only, NULL, 0));
+  WAIT_FOR(all_wait(3));
+  gof_request_stop();
+  CHECK_EQ(gof_join_background(), 0);
+}
+
+static void *ends(void *_) {
+  go_blocking_executor_shutdown();
+  CHECK_EQ(ran, 1); /* it waits for what the abandoned one has waited for */
+  return _;
+}
+
+static void *begins(void *_) {
+  CHECK_EQ(go_blocking_executor_init(2), 0);
+  CHECK_EQ(ran, 1);
+  return _;
+}
+
+static void begins_and_submits(void *_) {
+  (void)_;
+  CHECK_EQ(go_blocking_executor_init(1), 0);
+  CHECK(go_blocking_submit(own_thread, NULL) != (void *)(uintptr_t)pthread_self());
+}
+
+static void it_goes_on_after(void *(*fn)(void *)) {
+  pthread_t thread;
+  abandons_a_shutdown();
+  CHECK_EQ(pthread_create(&thread, NULL, fn, NULL), 0);
+  gate = 1;
+  CHECK_EQ(pthread_join(thread, NULL), 0);
+  on_fiber(begins_and_submits);
+  go_blocking_executor_shutdown();
+  _exit(0);
+}
+
+static void ends_after(void) { it_goes_on_after(ends); }
+static void begins_after(void) { it_goes_on_after(begins); }
+
+static void an_abandoned_shutdown_is_brought_to_its_end(void **state) {
+  (void)state;
+  in_child(ends_after);
+  in_child(begins_after);
+}
+
 /* ---- Idle threads ---------------------------------------------------------------------------------------------- */
 
 static void submits_and_waits_for_ever(void *chan) {
@@ -333,6 +398,7 @@ static void two_in_simulation(void **state) {
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(abandoned_fibers_leave_their_jobs), /* first: forks before there are threads */
+      cmocka_unit_test(an_abandoned_shutdown_is_brought_to_its_end),
       cmocka_unit_test(idle_threads_do_not_hide_a_deadlock),
       cmocka_unit_test(two_in_simulation),
       cmocka_unit_test(it_starts_by_itself),
