@@ -140,6 +140,7 @@ static int runtime_make(int workers) {
 
 /* `workers` counts when there is none yet. */
 static struct coir_runtime *runtime_start(int workers) {
+  coir_hold_begin(); /* the caller may be a fiber of a simulated runtime: no other is to come in between */
   pthread_mutex_lock(&setup);
   struct coir_runtime *rt = atomic_load(&running);
   int rc = rt || atomic_load(&made) ? 0 : runtime_make(workers);
@@ -149,6 +150,7 @@ static struct coir_runtime *runtime_start(int workers) {
     if (rc == 0) atomic_store_explicit(&running, rt = atomic_load(&made), memory_order_release);
   }
   pthread_mutex_unlock(&setup);
+  coir_hold_end();
   if (rc) csp__fail(rc);
   return rt;
 }

@@ -310,6 +310,37 @@ static void a_fork_meanwhile(void) {
   works();
 }
 
+/* ---- Where another runtime is simulated ------------------------------------------------------------------------ */
+
+static int seed;
+
+static int uses_it(void *unused) {
+  (void)unused;
+  return gof_runtime() ? 0 : 1;
+}
+
+static int uses_it_with_others(void *unused) {
+  struct coir_fiber *fibers[4];
+  (void)unused;
+  for (int i = 0; i < 4; i++) fibers[i] = spawn(uses_it, NULL);
+  for (int i = 0; i < 4; i++) CHECK_EQ(join(fibers[i]), 0);
+  return 0;
+}
+
+static void simulated(void) {
+  CHECK_EQ(run_with((struct coir_config){.sim_seed = seed}, uses_it_with_others, NULL), 0);
+}
+
+/* Who made the runtime gave way in the midst of it, and the next fiber blocked the thread for ever. */
+static void the_first_use_in_a_simulation(void) {
+  char text[4096];
+  for (seed = 1; seed <= 20; seed++) {
+    int status = in_child_process(simulated, text, sizeof text);
+    if (status) fprintf(stderr, "seed %d: %s", seed, text);
+    CHECK_EQ(status, 0);
+  }
+}
+
 int main(int argc, char **argv) {
   const struct CMUnitTest cases[] = {
       CASE(each_value_is_understood),        CASE(without_variables_the_defaults_count),
@@ -319,6 +350,7 @@ int main(int argc, char **argv) {
       CASE(a_preset_of_one_counts_too),      CASE(the_environment_sets_pollers),
       CASE(at_most_one_poller_for_a_worker), CASE(that_holds_for_the_environment_too),
       CASE(nothing_hangs_with_any_settings), CASE(a_fork_meanwhile),
+      CASE(the_first_use_in_a_simulation),
   };
   return RUN_CASES(argc, argv, cases);
 }

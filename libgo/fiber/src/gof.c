@@ -144,6 +144,7 @@ static int runtime_make(size_t default_stack_bytes, struct coir_runtime **out) {
 struct coir_runtime *gof__runtime(size_t default_stack_bytes) {
   struct coir_runtime *rt = atomic_load_explicit(&the_runtime, memory_order_acquire);
   if (__builtin_expect(rt != NULL, 1)) return rt;
+  coir_hold_begin(); /* the caller may be a fiber of a simulated runtime: no other is to come in between */
   pthread_mutex_lock(&setup);
   rt = atomic_load(&the_runtime);
   int rc = 0;
@@ -153,6 +154,7 @@ struct coir_runtime *gof__runtime(size_t default_stack_bytes) {
     if (rc == 0) atomic_store_explicit(&the_runtime, rt, memory_order_release); /* pairs with the acquire above */
   }
   pthread_mutex_unlock(&setup);
+  coir_hold_end();
   if (rc == 0) return rt;
   gof__say("the runtime cannot be made: %s", strerror(-rc));
   abort();
