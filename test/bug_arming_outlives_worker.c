@@ -5,10 +5,21 @@
 
 #include "internal.h"
 
+#define YIELDS 1000 /* more than anything else takes that it waits for */
+
 static struct coir_runtime *rt;
 static struct coir_event never;
 static struct coir_scope *_Atomic(opened);
-static _Atomic(int) is_stopped;
+static _Atomic(int) is_stopped, yields;
+static __thread bool is_stopper;
+
+/* Who stops the runtime gives way to who arms. */
+int __real_sched_yield(void);
+int __wrap_sched_yield(void);
+int __wrap_sched_yield(void) {
+  if (is_stopper) atomic_fetch_add(&yields, 1);
+  return __real_sched_yield();
+}
 
 static int opens(void *unused) {
   struct coir_scope *scope;
@@ -24,6 +35,7 @@ static void *shortens(void *unused) {
 }
 
 static void *stops(void *unused) {
+  is_stopper = true;
   CHECK_EQ(coir_runtime_stop(rt, COIR_STOP_ABANDON, 0), 0);
   atomic_store(&is_stopped, 1);
   return unused;
@@ -43,10 +55,11 @@ static void the_runtime_stays_until_it_is_armed(void **state) {
   WAIT_FOR(atomic_load(&opened) && one_waits());
   struct coir__bias *lock = &rt->workers[0]->timers.lock;
   coir__bias_lock(NULL, lock); /* this is where it stops */
+  int64_t before = coir_scope_deadline(atomic_load(&opened));
   CHECK_EQ(pthread_create(&shortener, NULL, shortens, NULL), 0);
-  CHECK_EQ(coir_sleep(COIR_MS(50)), 0);
+  WAIT_FOR(coir_scope_deadline(atomic_load(&opened)) < before); /* by who arms from then on */
   CHECK_EQ(pthread_create(&stopper, NULL, stops, NULL), 0);
-  CHECK_EQ(coir_sleep(COIR_MS(50)), 0);
+  WAIT_FOR(atomic_load(&yields) > YIELDS || atomic_load(&is_stopped));
   CHECK(!atomic_load(&is_stopped));
   coir__bias_unlock(NULL, lock);
   CHECK_EQ(pthread_join(shortener, NULL), 0);

@@ -18,23 +18,36 @@ static struct coir_rwlock rwlock;
 static struct coir_mutex mutex;
 static tally is_in, is_over;
 
+/* How many fibers wait for `what`, and whether there are others. */
+static int wait_for(const char *what, int *others) {
+  struct coir_fiber_info list[16];
+  int waiting = 0, n = (int)coir_runtime_list(rt, list, 16);
+  for (int i = 0; i < n; i++) waiting += list[i].state == COIR_FIBER_WAITING && !strcmp(list[i].waits_for, what);
+  *others = n - waiting;
+  return waiting;
+}
 static bool one_waits_for(const char *what) {
-  struct coir_fiber_info info = {.state = COIR_FIBER_READY};
-  return coir_runtime_list(rt, &info, 1) == 1 && info.state == COIR_FIBER_WAITING && !strcmp(info.waits_for, what);
+  int others;
+  return wait_for(what, &others) == 1 && !others;
+}
+static bool one_is_woken(void) {
+  struct coir_fiber_info info = {.state = COIR_FIBER_WAITING};
+  return coir_runtime_list(rt, &info, 1) == 1 && info.state == COIR_FIBER_READY;
 }
 
 /* On a runtime of its own a fiber waits for `what`. */
-static void begin(coir_fn fn, const char *what) {
-  rt = make_runtime((struct coir_config){.workers = 1});
+static void begin_with(struct coir_config config, coir_fn fn, const char *what) {
+  rt = make_runtime(config);
   CHECK_EQ(coir_runtime_start(rt), 0);
   CHECK_EQ(coir_runtime_spawn(rt, fn, NULL, NULL, NULL), 0);
   WAIT_FOR(one_waits_for(what));
 }
+static void begin(coir_fn fn, const char *what) { begin_with((struct coir_config){.workers = 1}, fn, what); }
 
-/* From here on it may be woken, and does not run. */
+/* From here on it may be woken, and does not run: nobody carries the worker. */
 static void halt(void) {
   CHECK_EQ(coir_runtime_halt(rt), 0);
-  CHECK_EQ(coir_sleep(COIR_MS(10)), 0);
+  WAIT_FOR(!atomic_load(&rt->workers[0]->thread));
 }
 
 static void drop(void) {
@@ -42,10 +55,36 @@ static void drop(void) {
   CHECK_EQ(coir_runtime_destroy(rt), 0);
 }
 
-static pthread_t begin_thread(void *(*fn)(void *)) {
+static struct coir__waiter *_Atomic(newest);
+
+/* A wait begins under the lock of what is waited for: who comes there later finds it. */
+static bool newest_waits(void) {
+  const struct coir__waiter *waiter = atomic_load(&newest);
+  uint64_t code = waiter ? atomic_load(&waiter->word) & COIR__CODE_MASK : COIR__CODE_IDLE;
+  return code > COIR__CODE_IDLE && code < COIR__CODE_TIMEOUT;
+}
+
+static void announce(void) {
+  COIR_INSIDE;
+  atomic_store(&newest, coir__waiter_self());
+}
+
+static void *announces(void *fn) {
+  announce();
+  return ((void *(*)(void *))fn)(NULL);
+}
+
+static pthread_t start_thread(void *(*fn)(void *)) {
   pthread_t thread;
-  CHECK_EQ(pthread_create(&thread, NULL, fn, NULL), 0);
-  CHECK_EQ(coir_sleep(COIR_MS(20)), 0); /* it waits by now, as far as one can tell */
+  atomic_store(&newest, NULL);
+  CHECK_EQ(pthread_create(&thread, NULL, announces, (void *)fn), 0);
+  return thread;
+}
+
+/* Until it waits. */
+static pthread_t begin_thread(void *(*fn)(void *)) {
+  pthread_t thread = start_thread(fn);
+  WAIT_FOR(newest_waits());
   return thread;
 }
 
@@ -138,21 +177,30 @@ static void a_mutex_goes_to_the_next(void) {
   CHECK_EQ(coir_mutex_lock(&mutex, 0), 0);
 }
 
-/* Passed over for longer than its patience, a waiter is made the owner. */
+static int hogs(void *unused) {
+  (void)unused;
+  atomic_store(&is_in, 1);
+  SPIN_UNTIL(is_over);
+  return 0;
+}
+
+/* Passed over for longer than its patience, a waiter is made the owner. It is passed over because another fiber has its
+ * worker when it is woken. */
 static void a_mutex_is_given_back(void) {
-  for (int i = 0; i < 20; i++) {
-    CHECK_EQ(coir_mutex_lock(&mutex, 0), 0);
-    begin(locks_for_ever, "mutex");
-    CHECK_EQ(coir_sleep(COIR_MS(2)), 0);
-    coir_mutex_unlock(&mutex);
-    CHECK_EQ(coir_mutex_lock(&mutex, COIR_NEVER), 0);
-    WAIT_FOR(one_waits_for("mutex"));
-    halt();
-    coir_mutex_unlock(&mutex);
-    drop();
-    CHECK_EQ(coir_mutex_lock(&mutex, 0), 0);
-    coir_mutex_unlock(&mutex);
-  }
+  CHECK_EQ(coir_mutex_lock(&mutex, 0), 0);
+  begin_with((struct coir_config){.workers = 1, .monitor = COIR_OFF}, locks_for_ever, "mutex");
+  CHECK_EQ(coir_sleep(COIR_MS(2)), 0); /* longer than its patience */
+  CHECK_EQ(coir_runtime_spawn(rt, hogs, NULL, NULL, NULL), 0);
+  WAIT_FOR(is_in);
+  coir_mutex_unlock(&mutex);
+  CHECK_EQ(coir_mutex_lock(&mutex, 0), 0);
+  atomic_store(&is_over, 1);
+  WAIT_FOR(one_waits_for("mutex"));
+  halt();
+  coir_mutex_unlock(&mutex);
+  CHECK_EQ(coir_mutex_lock(&mutex, 0), -ETIMEDOUT); /* given it is */
+  drop();
+  CHECK_EQ(coir_mutex_lock(&mutex, 0), 0);
 }
 
 static struct coir_counter counter;
@@ -266,11 +314,14 @@ static void shut_down(bool is_given) {
   coir_counter_unref(coir_job_run(jobs, is_long, NULL));
   WAIT_FOR(is_in);
   begin(shuts_down, "blocking call");
-  if (is_given) halt(), atomic_store(&is_over, 1);
-  if (is_given) CHECK_EQ(coir_sleep(COIR_MS(100)), 0);
+  if (is_given) {
+    halt();
+    atomic_store(&is_over, 1);
+    WAIT_FOR(one_is_woken());
+  }
   drop();
   atomic_store(&is_over, 1);
-  pthread_t thread = begin_thread(destroys);
+  pthread_t thread = start_thread(destroys);
   WAIT_FOR(is_over == 2);
   end_thread(thread);
 }
@@ -291,16 +342,18 @@ static int lends(void *unused) {
 static int borrows(void *unused) {
   (void)unused;
   WAIT_FOR(atomic_load(&lent));
-  atomic_fetch_add(&is_in, 1);
   return coir_sem_acquire(atomic_load(&lent), 1, COIR_NEVER);
+}
+static bool all_borrow(void) {
+  int lender;
+  return wait_for("semaphore", &lender) == 8 && lender == 1;
 }
 static void frames_stay_until_all_are_out(void) {
   rt = make_runtime((struct coir_config){.workers = 1});
   CHECK_EQ(coir_runtime_start(rt), 0);
   for (int i = 0; i < 9; i++)
     CHECK_EQ(coir_runtime_spawn(rt, i == 4 ? lends : borrows, NULL, NULL, NULL), 0);
-  WAIT_FOR(is_in == 8);
-  CHECK_EQ(coir_sleep(COIR_MS(10)), 0);
+  WAIT_FOR(all_borrow());
   drop();
 }
 
@@ -332,7 +385,7 @@ static void joins(size_t i, void *unused) {
   struct coir_result result;
   (void)i, (void)unused;
   WAIT_FOR(atomic_load(&joined));
-  atomic_store(&is_in, 1);
+  announce();
   CHECK_EQ(coir_join(atomic_load(&joined), &result, COIR_NEVER), 0);
   CHECK_EQ(result.status, -ECANCELED);
 }
@@ -345,7 +398,7 @@ static void joiners_are_told_in_time(void) {
   jobs = make_jobs((struct coir_job_config){.threads = 1});
   for (int i = 0; i < 2; i++) {
     struct coir_fiber *f;
-    atomic_store(&is_in, 0);
+    atomic_store(&newest, NULL);
     atomic_store(&joined, NULL);
     rt = make_runtime((struct coir_config){.workers = 1});
     CHECK_EQ(coir_runtime_start(rt), 0);
@@ -353,8 +406,7 @@ static void joiners_are_told_in_time(void) {
     CHECK_EQ(coir_runtime_spawn(rt, sleeps, NULL, NULL, &f), 0);
     if (!i) CHECK_EQ(coir_runtime_spawn(rt, loops, NULL, NULL, NULL), 0);
     atomic_store(&joined, f);
-    WAIT_FOR(is_in);
-    CHECK_EQ(coir_sleep(COIR_MS(10)), 0);
+    WAIT_FOR(newest_waits());
     drop();
   }
   end_jobs(jobs, 0);
