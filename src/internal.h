@@ -735,6 +735,11 @@ void coir__preempt_sleep(struct coir__thread *t); /* the calling one, which is a
 /* f is paused, and its turn has come: its thread goes on with *w, and the calling one carries none any more: *w is NULL
  * then. It is not when the runtime halts. */
 void coir__preempt_resume(struct coir__worker **w, struct coir_fiber *f);
+#if defined(COIR_TRACE)
+/* If the worker tells the program of a turn, for a while already: it may wait for what that fiber holds, which so runs
+ * on meanwhile, up to its next call. By the monitor. */
+void coir__preempt_let_on(struct coir__worker *w);
+#endif
 static inline bool coir__is_paused(const struct coir_fiber *f) { return !f->sp && f->stack; }
 void coir__preempt_halt(struct coir_runtime *rt); /* the phase is HALT: its threads that are paused go on */
 bool coir__preempt_has_takers(struct coir_runtime *rt); /* workers that may take from the lane */

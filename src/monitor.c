@@ -307,6 +307,9 @@ static void look_at_worker(struct monitor_look *look, struct coir__worker *w) {
   if (is_idle) unjam(&w->watch);
   if (!t || is_idle) return;
   look->is_busy = true;
+#if defined(COIR_TRACE)
+  if (same) coir__preempt_let_on(w);
+#endif
   /* Its fibers have become slower: it does not count down to its next look at the pace of the last round. */
   uint32_t none = 0;
   if (!same && look->now - w->watch.looked_at > LOOK_LATE) atm_cas_ar(&w->attention, &none, 2);

@@ -39,7 +39,8 @@
  * another one, and the turn of the paused fiber comes. But that fails where no further thread is to be had, and where
  * it is the library itself that wants memory. Then a valve is opened: who sleeps in the handler wakes, and runs on
  * beside the workers, queued as it is. The monitor closes it when all workers move again. And the monitor wants
- * nothing that it might have to wait for: threads are made, and stalls told of, by a helper (monitor.c).
+ * nothing that it might have to wait for: threads are made, and stalls told of, by a helper (monitor.c). With tracing
+ * it may be the very fiber whose turn the program is told of: when that takes long, that fiber alone is let on.
  *
  * A handler of the program's for the same signal goes on to be called for signals that are not ours, which are told
  * apart by what they carry. If the program replaces ours, nothing is paused any more.
@@ -94,7 +95,7 @@ void coir__preempt_pause(struct coir__thread *t, int64_t ns) {
   f->sp = NULL;
   f->stack->thread = t;
   __atomic_fetch_or(&f->b.more, COIR__MORE_PAUSED, __ATOMIC_RELAXED);
-  atm_store_rel(&t->paused, 1);
+  atm_store_rel(&t->paused, COIR__PAUSED);
   coir__lane_put_in(rt, f, COIR__LANE_PAUSED, is_early(t, f, ns));
   coir__idle_notify_outside(rt);
   atm_add_rlx(&rt->preemptions, 1);
@@ -103,10 +104,13 @@ void coir__preempt_pause(struct coir__thread *t, int64_t ns) {
 }
 
 /* The thread, whose owner the caller is, takes its entry back. If that is not there, a worker has just taken it, and
- * waits for the owner. */
+ * waits for the owner, or tells of the turn. */
 static void take_back(struct coir__thread *t) {
   struct coir_fiber *f = t->away;
-  if (!coir__lane_remove(f->rt, f, COIR__LANE_PAUSED)) return;
+  if (!coir__lane_remove(f->rt, f, COIR__LANE_PAUSED)) {
+    if (atm_load_acq(&f->rt->phase) == COIR__PHASE_HALT) atm_store_rel(&t->paused, COIR__PAUSED_LET_ON);
+    return; /* with HALT there is no monitor any more that would let it on (coir__preempt_let_on) */
+  }
   atm_store_sc(&f->rt->monitor_follows, 1);
   __atomic_fetch_and(&f->b.more, (uint8_t)~COIR__MORE_PAUSED, __ATOMIC_RELAXED);
   atm_store_rel(&t->paused, 0);
@@ -124,8 +128,9 @@ static void sleep_paused(struct coir__thread *t, bool in_handler) {
       coir__lock(&t->owner);
       if (atm_load_rlx(&t->paused)) take_back(t);
       coir__unlock(&t->owner);
-      if (!atm_load_acq(&t->paused)) break;
     }
+    uint32_t paused = atm_load_acq(&t->paused);
+    if (!paused || (in_handler && paused == COIR__PAUSED_LET_ON)) break;
     coir__os_futex_wait(&t->futex, seen, COIR_NEVER);
   }
   atm_store_rlx(&t->is_parked, 0);
@@ -174,6 +179,26 @@ struct coir__pause_chain *coir__pause_chain_here(void) {
   return t ? &t->pause_chain : NULL;
 }
 
+#if defined(COIR_TRACE)
+/* The program is told while the calling thread still has the worker, and is nobody's owner: it may wait there. */
+static void tell_turn(struct coir__worker *w, struct coir__thread *t, const struct coir_fiber *f) {
+  atm_store_rel(&w->tells_of, t);
+  coir__unlock(&t->owner);
+  coir__trace_enter(w, f);
+  coir__lock(&t->owner);
+  atm_store_rlx(&w->tells_of, NULL);
+}
+
+void coir__preempt_let_on(struct coir__worker *w) {
+  struct coir__thread *t = atm_load_acq(&w->tells_of);
+  if (!t || !coir__lock_try(&t->owner)) return;
+  bool sleeps = atm_load_rlx(&w->tells_of) == t && atm_load_rlx(&t->paused) == COIR__PAUSED;
+  if (sleeps) atm_store_rel(&t->paused, COIR__PAUSED_LET_ON);
+  coir__unlock(&t->owner);
+  if (sleeps) coir__thread_wake(t);
+}
+#endif
+
 /* Its thread t, whose owner the caller is, goes on with w, and the calling one without. */
 static void grant(struct coir__worker *w, struct coir__thread *t, struct coir_fiber *f) {
   coir__carry_end(w, atm_load_rlx(&w->thread));
@@ -185,9 +210,6 @@ static void grant(struct coir__worker *w, struct coir__thread *t, struct coir_fi
   w->runs_hog = true;
   t->cpu_seen = coir__os_thread_cpu(atm_load_rlx(&t->tid)); /* until that moves it has not noticed (monitor.c) */
   atm_bump(&w->counts.switches, 1);
-#if defined(COIR_TRACE)
-  coir__trace_enter(w, f);
-#endif
   atm_show(&w->current, f);
   atm_show(&f->ran_at, atm_load_rlx(&w->look_tick));
   if (t->tells) atm_store_rlx(&w->attention, 1); /* its loop tells, before another fiber runs there */
@@ -208,6 +230,9 @@ void coir__preempt_resume(struct coir__worker **worker, struct coir_fiber *f) {
     coir__idle_notify_outside(w->rt);
     return;
   }
+#if defined(COIR_TRACE)
+  if (!is_over) tell_turn(w, t, f);
+#endif
   if (!is_over) grant(w, t, f);
   atm_store_rel(&t->paused, 0);
   coir__unlock(&t->owner);
@@ -221,9 +246,9 @@ void coir__preempt_resume(struct coir__worker **worker, struct coir_fiber *f) {
 
 /* Whether the thread's fiber is paused, of that runtime; then the caller is the thread's owner. */
 static bool own_paused(struct coir__thread *t, const struct coir_runtime *rt) {
-  if (atm_load_acq(&t->paused) == 0) return false;
+  if (atm_load_acq(&t->paused) != COIR__PAUSED) return false;
   coir__lock(&t->owner);
-  if (atm_load_rlx(&t->paused) != 0 && t->away->rt == rt) return true;
+  if (atm_load_rlx(&t->paused) == COIR__PAUSED && t->away->rt == rt) return true;
   coir__unlock(&t->owner);
   return false;
 }

@@ -378,7 +378,7 @@ struct coir__thread {
   void *away_sp;           /* where it stopped, once it has left */
   bool is_taken;           /* of those: its worker was taken away; it has not given it */
   uint32_t away_depth;     /* how many more times it entered coir_block_enter */
-  _Atomic(uint32_t) paused; /* (a) written under owner: the fiber has been preempted, and is in the lane (preempt.c) */
+  _Atomic(uint32_t) paused; /* (a) written under owner: enum coir__paused */
   _Atomic(uint32_t) is_parked; /* (a) and it waits for its turn */
   _Atomic(uint32_t) asked;     /* (a) enum coir__asked: where it stands; and futex word */
   struct coir__ctx_registers stands; /* where the signal met it, by its handler; while it is parked, or ASKED_STANDS */
@@ -410,6 +410,10 @@ struct coir__thread {
 /* Outside, and each call of the library is a point at which others may run (sim.c). */
 #define COIR__IN_SIMULATED 2u
 #define COIR__IN_UNKNOWN 3u /* never in it: what a thread without a record has been */
+
+/* COIR__PAUSED: the fiber has been preempted, and is in the lane, or has just been taken out for its turn (preempt.c).
+ * COIR__PAUSED_LET_ON: the latter, and it runs on up to its next call, since who took it takes long. */
+enum coir__paused { COIR__PAUSED = 1, COIR__PAUSED_LET_ON };
 
 enum coir__asked { COIR__ASKED_NOT = 0, COIR__ASKED_WHERE, COIR__ASKED_STANDS };
 #define COIR__ASLEEP_STOP 1 /* in coir_runtime_stop, for the end of all fibers */
@@ -587,6 +591,7 @@ struct coir__worker {
 #if defined(COIR_TRACE)
   struct coir_trace_hooks hooks; /* (o) as they were when it began */
   uint64_t left;                 /* (o) the number of the fiber that gave it away, whose leaving is still to be told */
+  _Atomic(struct coir__thread *) tells_of; /* (a) changed under its owner: the program is being told of its turn */
 #endif
   void *memory;                              /* (c) the allocation that it lies in */
   pthread_t pthread;                         /* (s) */
