@@ -24,17 +24,13 @@ static int hogs_while_open(void *unused) {
   sigemptyset(&set);
   sigaddset(&set, SIGURG);
   CHECK_EQ(coir_signals_open(&signals, &set), 0);
-  for (int i = 0; i < HOGS; i++) {
-    hogs[i].stop = &stop;
-    fibers[i] = spawn(hog_run, &hogs[i]);
-  }
+  hogs_spawn(hogs, fibers, HOGS, &stop);
   uint64_t before = stats_here().handoffs;
   WAIT_FOR(stats_here().handoffs >= before + HOGS); /* so all of them are beside the worker */
   CHECK_EQ(coir_sleep(COIR_MS(20)), 0);             /* the monitor has looked */
   coir_signals_close(signals);
   WAIT_FOR(runnable_hogs() <= 1);
-  atomic_store(&stop, true);
-  for (int i = 0; i < HOGS; i++) CHECK_EQ(join(fibers[i]), 0);
+  hogs_join(fibers, HOGS, &stop);
   return 0;
 }
 

@@ -50,10 +50,7 @@ static int wake_among_hogs(void *unused) {
   struct coir_fiber *fibers[HOGS], *f = spawn(be_woken, NULL);
   pthread_t thread;
   coir_yield(); /* it waits now */
-  for (int i = 0; i < HOGS; i++) {
-    hogs[i].stop = &stop;
-    fibers[i] = spawn(hog_run, &hogs[i]);
-  }
+  hogs_spawn(hogs, fibers, HOGS, &stop);
   CHECK_EQ(pthread_create(&thread, NULL, wake, coir_runtime_current()), 0);
   for (int i = 0; i < HOGS; i++) join(fibers[i]);
   CHECK_EQ(pthread_join(thread, NULL), 0);

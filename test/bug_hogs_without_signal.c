@@ -16,15 +16,11 @@ static int hogs_beside(void *unused) {
   struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
   CHECK_EQ(sigaction(SIGURG, &action, NULL), 0);
   uint64_t before = stats_here().handoffs;
-  for (int i = 0; i < HOGS; i++) {
-    hogs[i].stop = &stop;
-    fibers[i] = spawn(hog_run, &hogs[i]);
-  }
+  hogs_spawn(hogs, fibers, HOGS, &stop);
   for (int i = 0; i < HOGS; i++) WAIT_FOR(atomic_load(&hogs[i].turns));
   CHECK_EQ(coir_sleep(COIR_MS(500)), 0);
   int handoffs = (int)(stats_here().handoffs - before);
-  atomic_store(&stop, true);
-  for (int i = 0; i < HOGS; i++) CHECK_EQ(join(fibers[i]), 0);
+  hogs_join(fibers, HOGS, &stop);
   return handoffs;
 }
 

@@ -26,22 +26,9 @@ static bool all_have_begun(void) {
   return true;
 }
 
-static void begin_hogs(struct coir_fiber **fibers, int n) {
-  atomic_store(&stop, false);
-  for (int i = 0; i < n; i++) {
-    hogs[i] = (struct hog){.stop = &stop};
-    fibers[i] = spawn(hog_run, &hogs[i]);
-  }
-}
-
-static void end_hogs(struct coir_fiber **fibers, int n) {
-  atomic_store(&stop, true);
-  for (int i = 0; i < n; i++) CHECK_EQ(join(fibers[i]), 0);
-}
-
 static int sleep_in_sections(void *most) {
   struct coir_fiber *fibers[HOGS];
-  begin_hogs(fibers, HOGS);
+  hogs_spawn(hogs, fibers, HOGS, &stop);
   WAIT_FOR(all_have_begun());
   for (int i = 0; i < SECTIONS; i++) {
     coir_hold_begin();
@@ -51,7 +38,7 @@ static int sleep_in_sections(void *most) {
     if (n > *(int *)most) *(int *)most = n;
     CHECK_EQ(coir_sleep(COIR_MS(10)), 0);
   }
-  end_hogs(fibers, HOGS);
+  hogs_join(fibers, HOGS, &stop);
   return 0;
 }
 
@@ -102,7 +89,7 @@ static int pinned_beside_hogs(void *most) {
   CHECK_EQ(pthread_create(&thread, NULL, sample, most), 0);
   CHECK_EQ(join(sleeper), 0);
   CHECK_EQ(pthread_join(thread, NULL), 0);
-  end_hogs(fibers, HOGS);
+  hogs_join(fibers, HOGS, &stop);
   return 0;
 }
 
@@ -125,7 +112,7 @@ static void *sample_and_end(void *most) {
 static int more_hogs_than_threads(void *most) {
   struct coir_fiber *fibers[HOGS];
   pthread_t thread;
-  begin_hogs(fibers, HOGS);
+  hogs_spawn(hogs, fibers, HOGS, &stop);
   CHECK_EQ(pthread_create(&thread, NULL, sample_and_end, most), 0);
   for (int i = 0; i < HOGS; i++) CHECK_EQ(join(fibers[i]), 0);
   CHECK_EQ(pthread_join(thread, NULL), 0);

@@ -57,6 +57,20 @@ static inline int hog_run(void *h) {
   return 0;
 }
 
+/* So many of them, until hogs_join(). */
+static inline void hogs_spawn(struct hog *hogs, struct coir_fiber **fibers, int n, _Atomic(bool) *stop) {
+  atomic_store(stop, false);
+  for (int i = 0; i < n; i++) {
+    hogs[i] = (struct hog){.stop = stop};
+    fibers[i] = spawn(hog_run, &hogs[i]);
+  }
+}
+
+static inline void hogs_join(struct coir_fiber **fibers, int n, _Atomic(bool) *stop) {
+  atomic_store(stop, true);
+  for (int i = 0; i < n; i++) CHECK_EQ(join(fibers[i]), 0);
+}
+
 /* Whether the thread has a processor, or wants one. A paused one does not. */
 static inline bool hog_is_runnable(int tid) {
   char path[64], text[512] = "";

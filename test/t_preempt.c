@@ -236,19 +236,6 @@ static void a_stall_tells_of_the_pause(void **state) {
 static struct hog hogs[HOGS_MAX];
 static _Atomic(bool) stop;
 
-static void hogs_begin(struct coir_fiber **fibers, int n) {
-  atomic_store(&stop, false);
-  for (int i = 0; i < n; i++) {
-    hogs[i] = (struct hog){.stop = &stop};
-    fibers[i] = spawn(hog_run, &hogs[i]);
-  }
-}
-
-static void hogs_end(struct coir_fiber **fibers, int n) {
-  atomic_store(&stop, true);
-  for (int i = 0; i < n; i++) CHECK_EQ(join(fibers[i]), 0);
-}
-
 struct sampler {
   int hogs, samples, runnable;
   _Atomic(bool) is_over;
@@ -279,7 +266,7 @@ static int share(void *arg) {
   struct coir_fiber *fibers[16];
   pthread_t thread;
   int64_t begin = coir_now(), cpu_ns = 0;
-  hogs_begin(fibers, shares->hogs);
+  hogs_spawn(hogs, fibers, shares->hogs, &stop);
   CHECK_EQ(pthread_create(&thread, NULL, sample, &sampler), 0);
   CHECK_EQ(coir_sleep(COIR_MS(1000)), 0);
   shares->jain = jain(hogs, shares->hogs);
@@ -288,7 +275,7 @@ static int share(void *arg) {
   atomic_store(&sampler.is_over, true);
   CHECK_EQ(pthread_join(thread, NULL), 0);
   shares->runnable = sampler.samples ? (double)sampler.runnable / sampler.samples : 0;
-  hogs_end(fibers, shares->hogs);
+  hogs_join(fibers, shares->hogs, &stop);
   CHECK(stats_here().preemptions > 0);
   return 0;
 }
@@ -369,7 +356,7 @@ static int crowd(void *p99) {
     echoes[2 * i] = spawn(echo_server, (void *)i);
     echoes[2 * i + 1] = spawn(echo_client, (void *)i);
   }
-  hogs_begin(fibers, n);
+  hogs_spawn(hogs, fibers, n, &stop);
   for (int64_t end = coir_now() + COIR_SEC(60); !all_have_run(n);) {
     CHECK(coir_now() < end);
     CHECK_EQ(coir_sleep(COIR_MS(10)), 0);
@@ -378,7 +365,7 @@ static int crowd(void *p99) {
   CHECK_EQ(coir_sleep(COIR_MS(1000)), 0);
   WAIT_FOR(atomic_load(&trip_count) >= 2 * pairs);
   atomic_store(&counts_trips, false);
-  hogs_end(fibers, n);
+  hogs_join(fibers, n, &stop);
   for (int i = 0; i < 2 * pairs; i++) CHECK_EQ(join(echoes[i]), 0);
   for (int i = 0; i < pairs; i++) coir_chan_unref(ping[i]), coir_chan_unref(pong[i]);
   int count = atomic_load(&trip_count);

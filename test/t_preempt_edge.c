@@ -33,16 +33,11 @@ static void set_handler(int signo, void (*handler)(int)) {
 static int hogs_for(void *ms) {
   struct coir_fiber *fibers[4];
   uint64_t before = stats_here().preemptions;
-  atomic_store(&stop, false);
-  for (int i = 0; i < 4; i++) {
-    hogs[i] = (struct hog){.stop = &stop};
-    fibers[i] = spawn(hog_run, &hogs[i]);
-  }
+  hogs_spawn(hogs, fibers, 4, &stop);
   CHECK_EQ(coir_sleep(COIR_MS((intptr_t)ms)), 0);
   for (int i = 0; i < 4; i++) WAIT_FOR(atomic_load(&hogs[i].turns) > 0);
   int preemptions = (int)(stats_here().preemptions - before);
-  atomic_store(&stop, true);
-  for (int i = 0; i < 4; i++) CHECK_EQ(join(fibers[i]), 0);
+  hogs_join(fibers, 4, &stop);
   return preemptions;
 }
 
@@ -147,17 +142,11 @@ static void the_default_holds(void) {
 static int hogs_of_one(void *stopped) {
   struct coir_fiber *fibers[4];
   struct hog mine[4];
-  for (int i = 0; i < 4; i++) {
-    mine[i] = (struct hog){.stop = stopped};
-    fibers[i] = spawn(hog_run, &mine[i]);
-  }
   int64_t sum = 0;
+  hogs_spawn(mine, fibers, 4, stopped);
   WAIT_FOR(stats_here().preemptions >= 20);
-  atomic_store((_Atomic(bool) *)stopped, true);
-  for (int i = 0; i < 4; i++) {
-    CHECK_EQ(join(fibers[i]), 0);
-    sum += (int64_t)atomic_load(&mine[i].turns);
-  }
+  hogs_join(fibers, 4, stopped);
+  for (int i = 0; i < 4; i++) sum += (int64_t)atomic_load(&mine[i].turns);
   return sum > 0;
 }
 
