@@ -53,13 +53,14 @@ static int yield_beside(void *unused) {
   return 0;
 }
 
+/* Returns an error's number where the system refuses the policy, as some sandboxes do. */
 static int sleep_beside(void *interrupted) {
   pthread_t thread;
   int look = 0;
   WAIT_FOR((look = tid_of("coir-look")) != 0);
+  if (sched_setscheduler(look, SCHED_IDLE, &(struct sched_param){0}) != 0) return errno;
   CHECK_EQ(pthread_create(&thread, NULL, compute_beside, NULL), 0);
   keep_to_first_processor(look);
-  CHECK_EQ(sched_setscheduler(look, SCHED_IDLE, &(struct sched_param){0}), 0);
   struct coir_fiber *other = spawn(yield_beside, NULL);
   for (int i = 0; i < 20; i++) *(int *)interrupted += join(spawn(sleep_in_the_kernel, NULL));
   atomic_store(&is_over, true);
@@ -73,7 +74,11 @@ static void the_blocked_are_not_interrupted(void **state) {
   int interrupted = 0;
   struct coir_config config = PREEMPTIVE(1, 3000);
   config.blocked_us = 1000;
-  CHECK_EQ(run_with(config, sleep_beside, &interrupted), 0);
+  int refused = run_with(config, sleep_beside, &interrupted);
+  if (refused) {
+    print_message("skipped: sched_setscheduler: %s\n", strerror(refused));
+    skip();
+  }
   if (interrupted) fail_msg("%d of 20 were interrupted", interrupted);
 }
 
