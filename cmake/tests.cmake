@@ -8,7 +8,7 @@
 
 set(coir_light_tests
   "^(bench_runner|check_.*|docs|ex_sleepers|guards|guards_self_test|guide|install_tree|model|t_topology|tidy)$"
-  "^(t_carry|t_deadlock|t_fiber|t_io|t_monitor|t_resolve|t_wait)(_traced)?(_w.)?$"
+  "^(t_carry|t_deadlock|t_fiber|t_io|t_monitor|t_resolve|t_sim|t_wait)(_traced)?(_w.)?$"
   "^GoFiber(Background|Basic|Deadlock|IoClose|IoTimeout|LibTicker|Sleep)Test(_w.)?$"
   "^(defect|sound|fuzz)_"
   "^(ex_csp_nim_.*|CspDeadlockTest_w.|CspLinesTest)$")

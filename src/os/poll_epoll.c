@@ -129,11 +129,10 @@ static inline uint32_t meaning(uint32_t events) {
   return bits;
 }
 
-/* As `take`, but while anything is watched no call sleeps for longer than a slice: one that began before ends when that
- * is so (count_watched). Since Linux 6.10 a thread in
- * epoll_wait keeps a reference to a file while it looks at it, and where another thread calls close(2) in that moment
- * the last reference, if what was looked at was not ready, is put back only when epoll_wait returns: till then the
- * other end is not told. */
+/* As `take`, but while anything is watched no call sleeps for longer than a slice, and one that began before returns
+ * (count_watched). Since Linux 6.10 a thread in epoll_wait keeps a reference to a file while it looks at it, and where
+ * another thread calls close(2) in that moment the last reference, if what was looked at was not ready, is put back
+ * only when epoll_wait returns: till then the other end is not told. */
 static int take_in_slices(struct coir__poller *p, struct epoll_event *events, int64_t ns) {
   int64_t begin = ns > SLICE ? coir__os_real_now() : 0, left = ns;
   while ((left < 0 || left > SLICE) && atm_load_sc(&p->watched)) {
