@@ -23,7 +23,7 @@ set(coir_long_tests
 if(COIR_SANITIZE) # which takes as long as if there were many more workers
   list(APPEND coir_long_tests "_w[28]$" "^(GoFiber|Csp).*Test_w1$")
 endif()
-set(coir_once_tests "^(bench_runner|check_typed|docs|explore|explore_mutations|guards|guards_self_test|model|tidy)$")
+set(coir_once_tests "^(bench_runner|check_typed|docs|explore|explore_mutations|guards|guards_self_test|model|planted_texts|tidy)$")
 
 # Every folder with tests calls it when all of them are there.
 function(coir_weigh_tests)

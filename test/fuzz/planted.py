@@ -2,6 +2,7 @@
 """Plants faults in the sources, one at a time, each of which a fuzz program has to find.
 
 usage: planted.py [--jobs N] [WORD...]      with WORDs: only the faults that have one of them in their names
+       planted.py --texts                   only looks whether each still has a place to be planted at
 
 Each is found by RUNS inputs, made of the same seeds each time. The last line is the score; exits with 1 unless it is full,
 with 77, and says why, where it cannot run. MISSED may also mean that the fault is none any more."""
@@ -88,16 +89,21 @@ FAULTS = [
 ]
 
 
-def compiled(fault, tree):
-    """Builds the program in a copy of the sources that has the fault. Returns its path."""
-    _, program, file, before, after = fault
-    for folder in ("src", "include", "examples", "test"):
-        shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("explore", "model", "*.o"))
-    path = tree / file
-    text = path.read_text()
+def planted(fault, tree):
+    """The text of its file, with the fault."""
+    _, _, file, before, after = fault
+    text = (tree / file).read_text()
     if text.count(before) != 1:
         raise RuntimeError(f"{file} has {text.count(before)} times what the fault replaces")
-    path.write_text(text.replace(before, after))
+    return text.replace(before, after)
+
+
+def compiled(fault, tree):
+    """Builds the program in a copy of the sources that has the fault. Returns its path."""
+    _, program, file, _, _ = fault
+    for folder in ("src", "include", "examples", "test"):
+        shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("explore", "model", "*.o"))
+    (tree / file).write_text(planted(fault, tree))
     names = ["src/coir.c", f"src/arch/ctx_{platform.machine()}.S", f"test/fuzz/fuzz_{program}.c", "test/fuzz/fuzz_clock.c",
              "test/fuzz/fuzz_main.c"]
     binary = tree / "fuzz"
@@ -124,11 +130,25 @@ def plant(fault):
     return done.returncode != 0, (words or done.stderr.splitlines()[-1:] or [f"{RUNS} inputs say nothing"])[0].strip()
 
 
+def look_at_texts():
+    failed = 0
+    for fault in FAULTS:
+        try:
+            planted(fault, ROOT)
+        except (RuntimeError, OSError) as error:
+            print(f"{fault[0]}: {error}")
+            failed = 1
+    return failed
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--texts", action="store_true")
     parser.add_argument("words", nargs="*")
     options = parser.parse_args()
+    if options.texts:
+        return look_at_texts()
     if not (ROOT / f"src/arch/ctx_{platform.machine()}.S").exists() or not shutil.which(CC):
         print(f"skipped: needs {CC}, and a processor that Coir has an assembly for")
         return 77
