@@ -91,4 +91,32 @@ static inline void set_workers_at_least(const char *name, int n) {
   if (!text || atoi(text) < n) set_env_number(name, n);
 }
 
+/* ---- What is there once, by fibers of a simulated runtime -------------------------------------------------------- */
+
+static coir_fn simulated_use;
+static int simulated_seed;
+
+static inline int use_by_several(void *unused) {
+  struct coir_fiber *fibers[4];
+  (void)unused;
+  for (int i = 0; i < 4; i++) fibers[i] = spawn(simulated_use, NULL);
+  for (int i = 0; i < 4; i++) CHECK_EQ(join(fibers[i]), 0);
+  return 0;
+}
+
+static inline void use_in_simulation(void) {
+  CHECK_EQ(run_with((struct coir_config){.sim_seed = simulated_seed}, use_by_several, NULL), 0);
+}
+
+/* A first use that gives way in the midst of what it makes, with a mutex held, blocks the thread for the next fiber. */
+static inline void in_simulations(coir_fn use) {
+  char text[4096];
+  simulated_use = use;
+  for (simulated_seed = 1; simulated_seed <= 10; simulated_seed++) {
+    int status = in_child_process(use_in_simulation, text, sizeof text);
+    if (status) fprintf(stderr, "seed %d: %s", simulated_seed, text);
+    CHECK_EQ(status, 0);
+  }
+}
+
 #endif

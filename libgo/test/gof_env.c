@@ -312,34 +312,12 @@ static void a_fork_meanwhile(void) {
 
 /* ---- Where another runtime is simulated ------------------------------------------------------------------------ */
 
-static int seed;
-
 static int uses_it(void *unused) {
   (void)unused;
   return gof_runtime() ? 0 : 1;
 }
 
-static int uses_it_with_others(void *unused) {
-  struct coir_fiber *fibers[4];
-  (void)unused;
-  for (int i = 0; i < 4; i++) fibers[i] = spawn(uses_it, NULL);
-  for (int i = 0; i < 4; i++) CHECK_EQ(join(fibers[i]), 0);
-  return 0;
-}
-
-static void simulated(void) {
-  CHECK_EQ(run_with((struct coir_config){.sim_seed = seed}, uses_it_with_others, NULL), 0);
-}
-
-/* Who made the runtime gave way in the midst of it, and the next fiber blocked the thread for ever. */
-static void the_first_use_in_a_simulation(void) {
-  char text[4096];
-  for (seed = 1; seed <= 20; seed++) {
-    int status = in_child_process(simulated, text, sizeof text);
-    if (status) fprintf(stderr, "seed %d: %s", seed, text);
-    CHECK_EQ(status, 0);
-  }
-}
+static void the_first_use_in_a_simulation(void) { in_simulations(uses_it); }
 
 int main(int argc, char **argv) {
   const struct CMUnitTest cases[] = {
