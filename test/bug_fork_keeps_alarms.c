@@ -1,7 +1,7 @@
 /* A child of fork inherited the deadlines that the parent's plain threads had with the keeper. Its own keeper began
  * with an empty wheel, while the inherited alarms still thought that they lay in it: closing such a scope unlinked
  * from lists that were gone, and the wheel's count fell below zero, so that later deadlines never came. */
-#include "harness.h"
+#include "processes.h"
 
 static int in_child(struct coir_scope *inherited) {
   struct coir_scope *own;
@@ -19,6 +19,7 @@ static void the_child_may_close_what_it_inherited(void **state) {
   struct coir_scope *scope;
   int status = -1;
   CHECK_EQ(coir_scope_open(&scope, 0, coir_after(COIR_SEC(100))), 0);
+  wait_for_others();
   pid_t pid = fork();
   CHECK(pid >= 0);
   if (pid == 0) {

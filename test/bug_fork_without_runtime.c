@@ -5,7 +5,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
-#include "harness.h"
+#include "processes.h"
 
 #include "coir_io.h"
 
@@ -45,6 +45,7 @@ static void wait_and_fork(int fds[2], int generations) {
   CHECK(rc != -ETIMEDOUT);
   if (rc == 0) freeaddrinfo(found);
   if (generations == 0) return;
+  wait_for_others();
   pid_t pid = fork();
   CHECK(pid >= 0);
   if (pid == 0) {

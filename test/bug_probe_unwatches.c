@@ -68,20 +68,10 @@ static void *reads(void *arg) {
   return NULL;
 }
 
-static bool sleeps(int tid) {
-  char path[64], text[128] = "";
-  snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
-  FILE *f = fopen(path, "re");
-  CHECK(f && fgets(text, sizeof text, f));
-  CHECK_EQ(fclose(f), 0);
-  const char *end = strrchr(text, ')');
-  return end && end[1] == ' ' && end[2] == 'S';
-}
-
 /* On its way it may sleep for a moment, too. */
 static bool sleeps_on(int tid) {
   for (int i = 0; i < 10; i++) {
-    if (!sleeps(tid)) return false;
+    if (thread_state(tid) != 'S') return false;
     usleep(1000);
   }
   return true;

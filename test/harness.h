@@ -69,6 +69,18 @@
     }                                                                               \
   } while (0)
 
+/* How the system has a thread of this process: 'R' has a CPU or wants one, 'S' sleeps; 0: it is not there. */
+static inline char thread_state(int tid) {
+  char path[64], text[512] = "";
+  snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
+  FILE *file = fopen(path, "re");
+  if (!file) return 0;
+  bool is_read = fgets(text, sizeof text, file) != NULL;
+  fclose(file);
+  const char *name_end = strrchr(text, ')');
+  return is_read && name_end && name_end[1] == ' ' ? name_end[2] : 0;
+}
+
 static inline uint64_t rng_next(uint64_t *state) {
   uint64_t x = *state;
   x ^= x << 13, x ^= x >> 7, x ^= x << 17;

@@ -72,16 +72,7 @@ static inline void hogs_join(struct coir_fiber **fibers, int n, _Atomic(bool) *s
 }
 
 /* Whether the thread has a processor, or wants one. A paused one does not. */
-static inline bool hog_is_runnable(int tid) {
-  char path[64], text[512] = "";
-  snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
-  FILE *file = fopen(path, "r");
-  if (!file) return false;
-  bool is_read = fgets(text, sizeof text, file) != NULL;
-  fclose(file);
-  const char *state = strrchr(text, ')');
-  return is_read && state && state[2] == 'R';
-}
+static inline bool hog_is_runnable(int tid) { return thread_state(tid) == 'R'; }
 
 /* How equal the shares are: 1 when all are the same, 1/n when one has it all (Jain, Chiu and Hawe, 1984). */
 static inline double jain(const struct hog *hogs, int n) {

@@ -30,6 +30,23 @@ static inline void settle_threads(void) {
 #endif
 }
 
+static inline bool others_sleep(void) {
+  DIR *dir = opendir("/proc/self/task");
+  bool do_sleep = true;
+  CHECK(dir);
+  for (const struct dirent *entry; (entry = readdir(dir));) {
+    int tid = atoi(entry->d_name);
+    char state = tid > 0 && tid != getpid() ? thread_state(tid) : 0;
+    if (state && state != 'S') do_sleep = false;
+  }
+  closedir(dir);
+  return do_sleep;
+}
+
+/* For the main thread, before a fork whose child allocates or starts threads: the locks of a sanitizer's allocator do
+ * not survive one, and a thread that is just starting, or done with something, takes them. */
+static inline void wait_for_others(void) { WAIT_FOR(others_sleep()); }
+
 #define CASE_SECONDS 100 /* then a case counts as hanging */
 
 /* What cmocka's handlers are in place of: a child gets them back. */

@@ -170,18 +170,6 @@ static void *op_thread(void *arg) {
   return NULL;
 }
 
-/* Whether a thread sleeps, as the system sees it. */
-static bool is_asleep(pid_t tid) {
-  char path[64], text[512] = "";
-  snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)tid);
-  FILE *file = fopen(path, "r");
-  if (!file) return false;
-  size_t n = fread(text, 1, sizeof text - 1, file);
-  fclose(file);
-  const char *name_end = n ? strrchr(text, ')') : NULL;
-  return name_end && name_end[1] == ' ' && name_end[2] == 'S';
-}
-
 static void op_start_thread(struct op *op, const struct kind *k, struct objects *o, int64_t deadline) {
   *op = (struct op){.kind = k, .objects = o, .deadline = deadline};
   CHECK_EQ(pthread_create(&op->thread, NULL, op_thread, op), 0);
@@ -307,7 +295,7 @@ ON_FIBER(threads_wait_like_fibers) {
     struct op op;
     op_start_thread(&op, k, &o, COIR_NEVER);
     for (int i = 0; i < 3; i++) {
-      WAIT_FOR(atomic_load(&op.tid) && is_asleep(atomic_load(&op.tid)));
+      WAIT_FOR(atomic_load(&op.tid) && thread_state(atomic_load(&op.tid)) == 'S');
       CHECK_EQ(coir_sleep(COIR_US(300)), 0);
     }
     CHECK_EQ(atomic_load(&op.done), 0);
