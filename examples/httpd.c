@@ -376,25 +376,29 @@ static uint64_t resident_bytes(void) {
   return (uint64_t)pages_resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-/* What the program has from malloc; 0 where that does not tell. What it keeps of a burst that is over, for later, is
- * resident as well, but not in here. */
-static uint64_t allocated_bytes(void) {
+/* What the program has from malloc, and what malloc keeps for later, as of a burst that is over; 0 where it does not
+ * tell. */
+struct heap {
+  uint64_t allocated, kept;
+};
+static struct heap heap_bytes(void) {
+  struct heap heap = {0};
 #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
   struct mallinfo2 all = mallinfo2();
-  return all.uordblks + all.hblkhd;
-#else
-  return 0;
+  heap = (struct heap){.allocated = all.uordblks + all.hblkhd, .kept = all.fordblks};
 #endif
+  return heap;
 }
 
 static int print_stats(char *out, size_t bytes, struct coir_runtime *rt) {
   static const char *const guards[] = {"auto", "madvise", "mprotect", "canary"};
   struct coir_stats s;
+  struct heap heap = heap_bytes();
   coir_runtime_get_stats(rt, &s);
   return snprintf(
       out, bytes,
       "{\"requests\":%" PRIu64 ",\"connections\":%d,\"accepted\":%" PRIu64 ",\"uptime_ms\":%" PRId64
-      ",\"rss_bytes\":%" PRIu64 ",\"allocated_bytes\":%" PRIu64
+      ",\"rss_bytes\":%" PRIu64 ",\"allocated_bytes\":%" PRIu64 ",\"kept_bytes\":%" PRIu64
       ",\"workers\":%d,\"workers_idle\":%d,\"pollers\":%d,\"guard\":\"%s\",\"fibers_live\":%" PRIu64
       ",\"fibers_spawned\":%" PRIu64 ",\"switches\":%" PRIu64 ",\"parks\":%" PRIu64 ",\"wakes\":%" PRIu64
       ",\"steals_attempted\":%" PRIu64 ",\"steals\":%" PRIu64 ",\"injected\":%" PRIu64 ",\"injected_taken\":%" PRIu64
@@ -402,10 +406,10 @@ static int print_stats(char *out, size_t bytes, struct coir_runtime *rt) {
       ",\"io_events\":%" PRIu64 ",\"timers_fired\":%" PRIu64 ",\"stacks_live\":%" PRIu64 ",\"stacks_cached\":%" PRIu64
       ",\"stack_bytes_reserved\":%" PRIu64 ",\"stacks_unguarded\":%" PRIu64 "}\n",
       requests_served(), atomic_load(&server.conns), atomic_load(&server.accepted),
-      (coir_now() - server.started) / COIR_MS(1), resident_bytes(), allocated_bytes(), s.workers, s.workers_idle,
-      s.pollers, guards[s.guard], s.fibers_live, s.fibers_spawned, s.switches, s.parks, s.wakes, s.steals_attempted,
-      s.steals, s.injected, s.injected_taken, s.rebalances_attempted, s.rebalanced, s.sleeps, s.polls, s.io_events,
-      s.timers_fired, s.stacks_live, s.stacks_cached, s.stack_bytes_reserved, s.stacks_unguarded);
+      (coir_now() - server.started) / COIR_MS(1), resident_bytes(), heap.allocated, heap.kept, s.workers,
+      s.workers_idle, s.pollers, guards[s.guard], s.fibers_live, s.fibers_spawned, s.switches, s.parks, s.wakes,
+      s.steals_attempted, s.steals, s.injected, s.injected_taken, s.rebalances_attempted, s.rebalanced, s.sleeps,
+      s.polls, s.io_events, s.timers_fired, s.stacks_live, s.stacks_cached, s.stack_bytes_reserved, s.stacks_unguarded);
 }
 
 /* GET /stats */
