@@ -10,7 +10,8 @@ jobs=$(nproc)
 at_once=$jobs # tests; cmake/tests.cmake says which may run beside others
 programs='smoke t_ctx t_stack t_timer t_os t_fiber t_wait t_scope t_chan t_select t_sync t_runtime t_sched t_io t_file
   t_signal t_process t_resolve t_carry t_preempt_state t_tls t_gen t_raw_fiber t_job t_job_fork t_sort
-  t_backtrace t_deadlock stress_core stress_chan stress_job stress_signal fire_c fault_alloc bug_unaligned_runtime'
+  t_backtrace t_deadlock stress_core stress_chan stress_job stress_signal fire_c fault_alloc bug_unaligned_runtime
+  bug_wake_in_emulator'
 chosen=$programs
 
 ways='clang ucontext file-by-file one-command cxx20 lto lto-clang native O3 Os O0 one-cpu quota no-uring no-membarrier no-aio
